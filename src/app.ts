@@ -1,0 +1,72 @@
+import helmet from '@fastify/helmet'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
+import { metrics } from './plugins/metrics.ts'
+import { openapi } from './plugins/openapi.ts'
+import { problemDetails } from './plugins/problems.ts'
+import { cleanupRoutes } from './routes/cleanup.ts'
+import { relicRoutes } from './routes/relics.ts'
+import { serviceRoutes } from './routes/service.ts'
+import { sessionRoutes } from './routes/sessions.ts'
+import { statsRoutes } from './routes/stats.ts'
+import { toolRoutes } from './routes/tools.ts'
+import type { Services } from './services.ts'
+
+const BODY_BYTES = 1024 * 1024
+const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
+
+export interface AppOptions {
+  services: Services
+  log: FastifyBaseLogger
+}
+
+/** The HTTP service over its managers: plugins and routes, no I/O of its own. */
+export async function buildApp({ services, log }: AppOptions): Promise<FastifyInstance> {
+  const closing = new AbortController()
+  const app = Fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
+    bodyLimit: BODY_BYTES,
+    forceCloseConnections: 'idle',
+    requestIdHeader: false,
+    genReqId: (request) => {
+      const given = request.headers['x-request-id']
+      return typeof given === 'string' && REQUEST_ID.test(given) ? given : crypto.randomUUID()
+    },
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 2048 },
+  }).withTypeProvider<ZodTypeProvider>()
+  app.setValidatorCompiler(validatorCompiler)
+  app.setSerializerCompiler(serializerCompiler)
+
+  // An open stream would hold the close back for ever.
+  app.addHook('preClose', async () => closing.abort())
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    request.log.info(
+      {
+        event: 'request.finished',
+        method: request.method,
+        route: request.routeOptions.url,
+        status: reply.statusCode,
+        duration_ms: Math.round(reply.elapsedTime * 10) / 10,
+      },
+      'request finished',
+    )
+  })
+
+  await app.register(helmet, { contentSecurityPolicy: false, strictTransportSecurity: false })
+  await app.register(problemDetails)
+  await app.register(openapi)
+  await app.register(metrics, { counts: services.counts })
+
+  const { spools, tools, relics, sessions, networks, reconciler, stats, health } = services
+  await app.register(toolRoutes, { tools, spools, closing: closing.signal })
+  await app.register(relicRoutes, { relics, spools, closing: closing.signal })
+  await app.register(sessionRoutes, { sessions })
+  await app.register(statsRoutes, { stats, closing: closing.signal })
+  await app.register(cleanupRoutes, { sessions, networks, reconciler })
+  await app.register(serviceRoutes, { health })
+  return app
+}

@@ -1,0 +1,39 @@
+import { z } from 'zod'
+import { named } from './common.ts'
+
+export const Health = named(
+  'Health',
+  z.object({
+    status: z.enum(['healthy', 'degraded', 'unhealthy']),
+    engine: z.object({
+      reachable: z.boolean(),
+      name: z.string(),
+      version: z.string(),
+      api_version: z.string(),
+      storage_driver: z.string(),
+      error: z.string().nullable(),
+    }),
+    counts: z.object({
+      tools_queued: z.number().int(),
+      tools_running: z.number().int(),
+      relics: z.number().int(),
+      sessions: z.number().int(),
+    }),
+    version: z.string(),
+    uptime_seconds: z.number(),
+  }),
+)
+export type Health = z.infer<typeof Health>
+
+/** What probes without a key may learn. */
+export const Liveness = named('Liveness', z.object({ status: z.enum(['ok', 'unavailable']) }))
+
+export const ServiceInfo = named(
+  'ServiceInfo',
+  z.object({
+    service: z.string(),
+    version: z.string(),
+    description: z.string(),
+    links: z.record(z.string(), z.string()),
+  }),
+)

@@ -1,0 +1,116 @@
+/** The one place where the body of a create call is built: typed fields and constants, nothing else. */
+import type { ContainerSpec, MountSpec, NetworkSpec } from '../spec.ts'
+
+const LOG_FILE_BYTES = '10m'
+const LOG_FILES = '3'
+const SHM_BYTES = 64 * 1024 * 1024
+
+/** Body of `POST /containers/create` (API 1.41 and later). */
+export function createContainerBody(spec: ContainerSpec): object {
+  const { resources, sandbox } = spec
+  return {
+    Image: spec.imageId,
+    ...(spec.entrypoint === undefined ? {} : { Entrypoint: [...spec.entrypoint] }),
+    ...(spec.command === undefined ? {} : { Cmd: [...spec.command] }),
+    ...(spec.user === undefined ? {} : { User: spec.user }),
+    ...(spec.workingDir === undefined ? {} : { WorkingDir: spec.workingDir }),
+    Env: Object.entries(spec.environment).map(([name, value]) => `${name}=${value}`),
+    Labels: { ...spec.labels },
+    Tty: false,
+    OpenStdin: spec.openStdin,
+    StdinOnce: spec.openStdin,
+    AttachStdin: spec.openStdin,
+    AttachStdout: true,
+    AttachStderr: true,
+    // An image's own health check and stop signal are its author's, not the caller's.
+    Healthcheck: { Test: ['NONE'] },
+    StopSignal: 'SIGTERM',
+    ...(spec.ports.length === 0
+      ? {}
+      : { ExposedPorts: Object.fromEntries(spec.ports.map((port) => [`${port.containerPort}/tcp`, {}])) }),
+    HostConfig: {
+      Memory: resources.memoryBytes,
+      // Equal to Memory: no swap. Memory alone would allow as much again.
+      MemorySwap: resources.memoryBytes,
+      NanoCpus: Math.round(resources.cpus * 1e9),
+      PidsLimit: resources.pids,
+      Ulimits: [
+        { Name: 'nofile', Soft: resources.openFiles.soft, Hard: resources.openFiles.hard },
+        { Name: 'core', Soft: 0, Hard: 0 },
+      ],
+      ReadonlyRootfs: sandbox.readonlyRoot,
+      CapDrop: ['ALL'],
+      CapAdd: [...sandbox.capabilities],
+      SecurityOpt: ['no-new-privileges'],
+      Privileged: false,
+      Init: true,
+      AutoRemove: false,
+      RestartPolicy: { Name: 'no' },
+      IpcMode: 'private',
+      ShmSize: SHM_BYTES,
+      LogConfig: { Type: 'local', Config: { 'max-size': LOG_FILE_BYTES, 'max-file': LOG_FILES } },
+      Tmpfs: Object.fromEntries(
+        sandbox.tmpfs.map(({ target, bytes }) => [target, `rw,nosuid,nodev,mode=1777,size=${bytes}`]),
+      ),
+      Mounts: spec.mounts.map(mount),
+      NetworkMode: spec.network.mode === 'session' ? spec.network.networkId : spec.network.mode,
+      PublishAllPorts: false,
+      PortBindings: Object.fromEntries(
+        spec.ports.map((port) => [
+          `${port.containerPort}/tcp`,
+          [{ HostIp: port.hostIp, HostPort: String(port.hostPort) }],
+        ]),
+      ),
+      ...(spec.gpu === undefined ? {} : { DeviceRequests: [deviceRequest(spec.gpu)] }),
+    },
+    ...(spec.network.mode === 'session'
+      ? {
+          NetworkingConfig: {
+            EndpointsConfig: { [spec.network.networkId]: { Aliases: [...spec.network.aliases] } },
+          },
+        }
+      : {}),
+  }
+}
+
+function mount(spec: MountSpec): object {
+  if (spec.type === 'bind') {
+    // A mount of type bind fails where the source is missing; `Binds` would create it as root.
+    return {
+      Type: 'bind',
+      Source: spec.source,
+      Target: spec.target,
+      ReadOnly: spec.readOnly,
+      BindOptions: { Propagation: 'rprivate' },
+    }
+  }
+  return {
+    Type: 'volume',
+    ...(spec.source === undefined ? {} : { Source: spec.source }),
+    Target: spec.target,
+    ReadOnly: spec.readOnly,
+  }
+}
+
+function deviceRequest(gpu: NonNullable<ContainerSpec['gpu']>): object {
+  return {
+    Driver: gpu.driver,
+    // The engine takes either a count or ids.
+    ...(gpu.deviceIds.length > 0 ? { DeviceIDs: [...gpu.deviceIds] } : { Count: gpu.count === 'all' ? -1 : gpu.count }),
+    Capabilities: [[...gpu.capabilities]],
+  }
+}
+
+/** Body of `POST /networks/create`. */
+export function createNetworkBody(spec: NetworkSpec): object {
+  return {
+    Name: spec.name,
+    // Engines before 25 accept two networks of one name unless asked to look.
+    CheckDuplicate: true,
+    Driver: 'bridge',
+    Internal: spec.internal,
+    EnableIPv6: false,
+    IPAM: { Driver: 'default', Config: [{ Subnet: spec.subnet }] },
+    Labels: { ...spec.labels },
+  }
+}

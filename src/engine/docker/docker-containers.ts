@@ -1,0 +1,311 @@
+import type { Readable } from 'node:stream'
+import { z } from 'zod'
+import { EngineError, isEngineFault } from '../../errors.ts'
+import type { Labels } from '../../labels.ts'
+import type {
+  Attachment,
+  ContainerState,
+  ContainerSummary,
+  Containers,
+  Exec,
+  ExecOptions,
+  LogsOptions,
+  OutputChunk,
+  PathStat,
+  StatsSample,
+} from '../engine.ts'
+import type { ContainerSpec } from '../spec.ts'
+import { type ControlClient, checked } from './control-client.ts'
+import { createContainerBody } from './create-options.ts'
+import { demultiplex } from './demux.ts'
+import { translate } from './faults.ts'
+import { fullId } from './ids.ts'
+import { jsonLines } from './json-lines.ts'
+import { ContainerDetails, ContainerListItem, stateOf, summaryOf } from './state.ts'
+import { StatsMessage, sampleOf } from './stats.ts'
+import { guarded, type StreamClient } from './stream-client.ts'
+
+const STOP_MARGIN_MS = 15_000
+const START_DEADLINE_MS = 60_000
+const REMOVE_DEADLINE_MS = 60_000
+const STAT_DEADLINE_MS = 15_000
+/** Mode bits of Go's os.FileMode, as the archive calls send them. */
+const GO_MODE_DIR = 2 ** 31
+const GO_MODE_SYMLINK = 2 ** 27
+
+const Created = z.looseObject({ Id: z.string() })
+const PathStatHeader = z.looseObject({ name: z.string(), size: z.number(), mode: z.number(), mtime: z.string() })
+const ExecDetails = z.looseObject({ Running: z.boolean(), ExitCode: z.number().nullish() })
+
+export class DockerContainers implements Containers {
+  readonly #control: ControlClient
+  readonly #streams: StreamClient
+
+  constructor(control: ControlClient, streams: StreamClient) {
+    this.#control = control
+    this.#streams = streams
+  }
+
+  async create(spec: ContainerSpec): Promise<string> {
+    const { Id } = await this.#control.read(Created, {
+      doing: `creating container ${spec.name}`,
+      method: 'POST',
+      path: '/containers/create',
+      query: { name: spec.name },
+      body: createContainerBody(spec),
+    })
+    return fullId(Id)
+  }
+
+  async start(id: string): Promise<void> {
+    const doing = `starting container ${fullId(id)}`
+    try {
+      await this.#control.call({
+        doing,
+        method: 'POST',
+        path: `/containers/${id}/start`,
+        deadlineMs: START_DEADLINE_MS,
+      })
+    } catch (error) {
+      // The daemon reports a command that it cannot execute as 400, 404 or 500, by version.
+      const refused = isEngineFault(error, 'not_found', 'invalid', 'conflict', 'failed')
+      if (!refused || /no such container/i.test(error.message)) throw error
+      throw new EngineError('start_failed', error.message, { cause: error })
+    }
+  }
+
+  async stop(id: string, graceSeconds: number): Promise<void> {
+    await this.#unlessGone(() =>
+      this.#control.call({
+        doing: `stopping container ${id}`,
+        method: 'POST',
+        path: `/containers/${fullId(id)}/stop`,
+        query: { t: String(graceSeconds) },
+        deadlineMs: graceSeconds * 1000 + STOP_MARGIN_MS,
+      }),
+    )
+  }
+
+  async kill(id: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<boolean> {
+    try {
+      await this.#control.call({
+        doing: `killing container ${id}`,
+        method: 'POST',
+        path: `/containers/${fullId(id)}/kill`,
+        query: { signal },
+      })
+      return true
+    } catch (error) {
+      if (isEngineFault(error, 'not_found', 'conflict') || /is not running|not running/.test(String(error)))
+        return false
+      throw error
+    }
+  }
+
+  async remove(id: string): Promise<boolean> {
+    try {
+      await this.#control.call({
+        doing: `removing container ${id}`,
+        method: 'DELETE',
+        path: `/containers/${fullId(id)}`,
+        query: { force: 'true', v: 'true' },
+        deadlineMs: REMOVE_DEADLINE_MS,
+      })
+      return true
+    } catch (error) {
+      if (isEngineFault(error, 'not_found')) return false
+      // Another removal of the same container is under way: it reaches the goal.
+      if (isEngineFault(error, 'conflict') && /already in progress/i.test(error.message)) return true
+      throw error
+    }
+  }
+
+  async wait(id: string, signal?: AbortSignal): Promise<void> {
+    const doing = `waiting for container ${fullId(id)}`
+    const { body } = await this.#streams.open({ doing, method: 'POST', path: `/containers/${id}/wait`, signal })
+    try {
+      for await (const answer of jsonLines(body)) {
+        const { StatusCode } = checked(z.looseObject({ StatusCode: z.number() }), doing, answer)
+        if (Number.isInteger(StatusCode)) return
+      }
+    } catch (error) {
+      throw translate(doing, error)
+    }
+    throw new EngineError('unavailable', `The engine closed the connection while ${doing}`)
+  }
+
+  async inspect(id: string): Promise<ContainerState | undefined> {
+    try {
+      const details = await this.#control.read(ContainerDetails, {
+        doing: `inspecting container ${id}`,
+        method: 'GET',
+        path: `/containers/${fullId(id)}/json`,
+      })
+      return stateOf(details)
+    } catch (error) {
+      if (isEngineFault(error, 'not_found')) return undefined
+      throw error
+    }
+  }
+
+  async list(labels: Labels): Promise<ContainerSummary[]> {
+    const items = await this.#control.read(z.array(ContainerListItem), {
+      doing: 'listing containers',
+      method: 'GET',
+      path: '/containers/json',
+      query: { all: 'true', filters: labelFilter(labels) },
+    })
+    return items.map(summaryOf).filter((item) => carries(item.labels, labels))
+  }
+
+  async attach(id: string, options: { stdin: boolean; signal?: AbortSignal }): Promise<Attachment> {
+    const doing = `attaching to container ${fullId(id)}`
+    const socket = await this.#streams.upgrade({
+      doing,
+      method: 'POST',
+      path: `/containers/${id}/attach`,
+      query: { stream: 'true', stdout: 'true', stderr: 'true', ...(options.stdin ? { stdin: 'true' } : {}) },
+      signal: options.signal,
+    })
+    return {
+      output: guarded(doing, demultiplex(socket), options.signal),
+      stdin: socket,
+      close: () => socket.destroy(),
+    }
+  }
+
+  async *logs(id: string, { follow, tail, signal }: LogsOptions): AsyncGenerator<OutputChunk> {
+    const doing = `reading the log of container ${fullId(id)}`
+    const { body } = await this.#streams.open({
+      doing,
+      method: 'GET',
+      path: `/containers/${id}/logs`,
+      query: {
+        stdout: 'true',
+        stderr: 'true',
+        follow: String(follow),
+        ...(tail === undefined ? {} : { tail: String(tail) }),
+      },
+      signal,
+    })
+    yield* guarded(doing, demultiplex(body), signal)
+  }
+
+  async *stats(id: string, signal: AbortSignal): AsyncGenerator<StatsSample> {
+    const doing = `reading stats of container ${fullId(id)}`
+    const { body } = await this.#streams.open({
+      doing,
+      method: 'GET',
+      path: `/containers/${id}/stats`,
+      query: { stream: 'true' },
+      signal,
+    })
+    for await (const message of guarded(doing, jsonLines(body), signal)) {
+      const sample = sampleOf(checked(StatsMessage, doing, message))
+      // The stream of a stopped container stays open and repeats an empty message.
+      if (sample === undefined) return
+      yield sample
+    }
+  }
+
+  async statPath(id: string, path: string): Promise<PathStat | undefined> {
+    const doing = `looking at ${path} in container ${fullId(id)}`
+    try {
+      const { headers, body } = await this.#streams.open({
+        doing,
+        method: 'HEAD',
+        path: `/containers/${id}/archive`,
+        query: { path },
+        signal: AbortSignal.timeout(STAT_DEADLINE_MS),
+      })
+      body.resume()
+      const encoded = String(headers['x-docker-container-path-stat'] ?? '')
+      const stat = checked(PathStatHeader, doing, JSON.parse(Buffer.from(encoded, 'base64').toString('utf8') || 'null'))
+      return {
+        name: stat.name,
+        bytes: stat.size,
+        isDirectory: Math.floor(stat.mode / GO_MODE_DIR) % 2 === 1,
+        isSymlink: Math.floor(stat.mode / GO_MODE_SYMLINK) % 2 === 1,
+        modifiedAt: new Date(stat.mtime),
+      }
+    } catch (error) {
+      if (isEngineFault(error, 'not_found')) return undefined
+      throw translate(doing, error)
+    }
+  }
+
+  async readArchive(id: string, path: string, signal?: AbortSignal): Promise<Readable> {
+    const { body } = await this.#streams.open({
+      doing: `reading ${path} from container ${fullId(id)}`,
+      method: 'GET',
+      path: `/containers/${id}/archive`,
+      query: { path },
+      signal,
+    })
+    return body
+  }
+
+  async writeArchive(id: string, path: string, tar: Readable, signal?: AbortSignal): Promise<void> {
+    const { body } = await this.#streams.open({
+      doing: `writing to ${path} in container ${fullId(id)}`,
+      method: 'PUT',
+      path: `/containers/${id}/archive`,
+      query: { path, noOverwriteDirNonDir: 'true' },
+      headers: { 'content-type': 'application/x-tar' },
+      body: tar,
+      signal,
+    })
+    body.resume()
+  }
+
+  async exec(id: string, options: ExecOptions): Promise<Exec> {
+    const doing = `running ${options.command[0]} in container ${fullId(id)}`
+    const { Id: execId } = await this.#control.read(Created, {
+      doing,
+      method: 'POST',
+      path: `/containers/${id}/exec`,
+      body: {
+        AttachStdin: options.stdin,
+        AttachStdout: true,
+        AttachStderr: true,
+        Tty: false,
+        Cmd: [...options.command],
+      },
+    })
+    const socket = await this.#streams.upgrade({
+      doing,
+      method: 'POST',
+      path: `/exec/${fullId(execId)}/start`,
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ Detach: false, Tty: false }),
+      signal: options.signal,
+    })
+    return {
+      output: guarded(doing, demultiplex(socket), options.signal),
+      stdin: socket,
+      close: () => socket.destroy(),
+      inspect: async () => {
+        const details = await this.#control.read(ExecDetails, { doing, method: 'GET', path: `/exec/${execId}/json` })
+        return { running: details.Running, exitCode: details.ExitCode ?? null }
+      },
+    }
+  }
+
+  async #unlessGone(act: () => Promise<unknown>): Promise<void> {
+    try {
+      await act()
+    } catch (error) {
+      if (!isEngineFault(error, 'not_found')) throw error
+    }
+  }
+}
+
+/** The `filters` value that asks for exact labels. */
+export function labelFilter(labels: Labels): string {
+  return JSON.stringify({ label: Object.entries(labels).map(([name, value]) => `${name}=${value}`) })
+}
+
+/** True where `actual` has every label of `wanted`: engines differ in how a filter matches. */
+export function carries(actual: Labels, wanted: Labels): boolean {
+  return Object.entries(wanted).every(([name, value]) => actual[name] === value)
+}

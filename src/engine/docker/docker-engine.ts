@@ -1,0 +1,122 @@
+import Dockerode from 'dockerode'
+import { z } from 'zod'
+import { EngineError } from '../../errors.ts'
+import type { Engine, EngineInfo } from '../engine.ts'
+import { ControlClient } from './control-client.ts'
+import { DockerContainers } from './docker-containers.ts'
+import { DockerImages } from './docker-images.ts'
+import { DockerNetworks } from './docker-networks.ts'
+import { DockerVolumes } from './docker-volumes.ts'
+import { type EngineAddress, parseEndpoint } from './endpoint.ts'
+import { StreamClient } from './stream-client.ts'
+
+/** Oldest and newest Engine API that the adapter is written against. */
+const API_FLOOR = '1.41'
+const API_CEILING = '1.51'
+const PING_DEADLINE_MS = 3_000
+
+const Version = z.looseObject({
+  Version: z.string(),
+  ApiVersion: z.string(),
+  MinAPIVersion: z.string().nullish(),
+  Os: z.string().nullish(),
+  Arch: z.string().nullish(),
+  KernelVersion: z.string().nullish(),
+  Components: z.array(z.looseObject({ Name: z.string() })).nullish(),
+})
+
+const Info = z.looseObject({
+  NCPU: z.number(),
+  MemTotal: z.number(),
+  Driver: z.string().nullish(),
+  Runtimes: z.record(z.string(), z.unknown()).nullish(),
+})
+
+/** The Docker Engine API over dockerode (calls that answer once) and undici (calls that last). */
+export class DockerEngine implements Engine {
+  readonly containers: DockerContainers
+  readonly networks: DockerNetworks
+  readonly images: DockerImages
+  readonly volumes: DockerVolumes
+  readonly #docker: Dockerode
+  readonly #control: ControlClient
+  readonly #streams: StreamClient
+
+  /** Does no I/O; `connect` does. Throws an `Error` for an address that cannot be read. */
+  constructor(address: EngineAddress) {
+    const endpoint = parseEndpoint(address)
+    this.#docker =
+      'socketPath' in endpoint
+        ? new Dockerode({ socketPath: endpoint.socketPath })
+        : new Dockerode({
+            host: endpoint.host,
+            port: endpoint.port,
+            protocol: endpoint.tls ? 'https' : 'http',
+            ...(endpoint.tls ?? {}),
+          })
+    this.#control = new ControlClient(this.#docker)
+    this.#streams = new StreamClient(endpoint)
+    this.containers = new DockerContainers(this.#control, this.#streams)
+    this.networks = new DockerNetworks(this.#control)
+    this.images = new DockerImages(this.#control, this.#streams)
+    this.volumes = new DockerVolumes(this.#control)
+  }
+
+  /** A connected engine; rejects where none answers. */
+  static async open(address: EngineAddress): Promise<DockerEngine> {
+    const engine = new DockerEngine(address)
+    await engine.connect()
+    return engine
+  }
+
+  async connect(): Promise<EngineInfo> {
+    const request = { doing: 'connecting', method: 'GET', deadlineMs: PING_DEADLINE_MS } as const
+    const version = await this.#control.read(Version, { ...request, path: '/version' })
+    const negotiated = negotiate(version.ApiVersion, version.MinAPIVersion ?? API_FLOOR)
+    // The modem reads the field on each request; its types leave it out.
+    Object.assign(this.#docker.modem, { version: `v${negotiated}` })
+    this.#streams.version = `/v${negotiated}`
+    const info = await this.#control.read(Info, { ...request, path: '/info' })
+    const podman = (version.Components ?? []).some((component) => component.Name.startsWith('Podman'))
+    return {
+      name: podman ? 'podman' : 'docker',
+      version: version.Version,
+      apiVersion: negotiated,
+      os: version.Os ?? 'linux',
+      arch: version.Arch ?? 'unknown',
+      kernel: version.KernelVersion ?? 'unknown',
+      cores: info.NCPU,
+      memoryBytes: info.MemTotal,
+      storageDriver: info.Driver ?? 'unknown',
+      capabilities: {
+        gpu: info.Runtimes?.['nvidia'] !== undefined,
+        // Podman 4 never sets the flag.
+        oomFlag: !(podman && version.Version.startsWith('4.')),
+      },
+    }
+  }
+
+  async ping(): Promise<void> {
+    await this.#control.call({ doing: 'pinging', method: 'GET', path: '/_ping', deadlineMs: PING_DEADLINE_MS })
+  }
+
+  async close(): Promise<void> {
+    await this.#streams.close()
+  }
+}
+
+/** The newest version that both sides speak. */
+function negotiate(newest: string, oldest: string): string {
+  const agreed = minor(newest) < minor(API_CEILING) ? newest : API_CEILING
+  if (minor(newest) < minor(API_FLOOR) || minor(agreed) < minor(oldest)) {
+    throw new EngineError(
+      'protocol',
+      `The engine speaks API ${oldest} to ${newest}; this service needs one between ${API_FLOOR} and ${API_CEILING}`,
+    )
+  }
+  return agreed
+}
+
+function minor(version: string): number {
+  return Number(version.split('.')[1] ?? Number.NaN)
+}

@@ -1,0 +1,98 @@
+/** The parts of inspect and list answers that are read, and their translation. */
+import { z } from 'zod'
+import type { ContainerState, ContainerSummary } from '../engine.ts'
+
+const Status = z.enum(['created', 'running', 'paused', 'exited', 'dead', 'restarting', 'removing'])
+/** Podman's further words, by the nearest of Docker's. */
+const PODMAN_STATUS: Record<string, z.infer<typeof Status>> = {
+  configured: 'created',
+  initialized: 'created',
+  stopped: 'exited',
+  stopping: 'running',
+}
+const EngineStatus = z.string().transform((word) => Status.parse(PODMAN_STATUS[word] ?? word))
+
+const PortBindings = z.record(
+  z.string(),
+  z.array(z.looseObject({ HostIp: z.string(), HostPort: z.string() })).nullable(),
+)
+
+export const ContainerDetails = z.looseObject({
+  Id: z.string(),
+  Name: z.string(),
+  Image: z.string(),
+  Created: z.string(),
+  Config: z.looseObject({ Labels: z.record(z.string(), z.string()).nullish() }),
+  State: z.looseObject({
+    Status: EngineStatus,
+    ExitCode: z.number(),
+    OOMKilled: z.boolean(),
+    Error: z.string().nullish(),
+    StartedAt: z.string(),
+    FinishedAt: z.string(),
+  }),
+  NetworkSettings: z.looseObject({
+    Networks: z
+      .record(z.string(), z.looseObject({ NetworkID: z.string(), IPAddress: z.string(), Gateway: z.string() }))
+      .nullish(),
+    Ports: PortBindings.nullish(),
+  }),
+})
+
+export function stateOf(details: z.infer<typeof ContainerDetails>): ContainerState {
+  const { State } = details
+  const startedAt = instant(State.StartedAt)
+  // While it runs, FinishedAt tells the end before this start.
+  const finishedAt = State.Status === 'running' || State.Status === 'paused' ? undefined : instant(State.FinishedAt)
+  return {
+    id: details.Id,
+    name: details.Name.replace(/^\//, ''),
+    imageId: details.Image,
+    labels: details.Config.Labels ?? {},
+    status: State.Status,
+    createdAt: new Date(details.Created),
+    ...(startedAt ? { startedAt } : {}),
+    ...(finishedAt ? { finishedAt } : {}),
+    exitCode: State.ExitCode,
+    oomKilled: State.OOMKilled,
+    error: State.Error ?? '',
+    networks: Object.entries(details.NetworkSettings.Networks ?? {}).map(([networkName, endpoint]) => ({
+      networkId: endpoint.NetworkID,
+      networkName,
+      address: endpoint.IPAddress,
+      gateway: endpoint.Gateway,
+    })),
+    ports: Object.entries(details.NetworkSettings.Ports ?? {}).flatMap(([key, bindings]) =>
+      (bindings ?? []).map((binding) => ({
+        containerPort: Number.parseInt(key, 10),
+        hostIp: binding.HostIp,
+        hostPort: Number(binding.HostPort),
+      })),
+    ),
+  }
+}
+
+// Go's zero time stands for "never".
+function instant(text: string): Date | undefined {
+  return text.startsWith('0001-') ? undefined : new Date(text)
+}
+
+export const ContainerListItem = z.looseObject({
+  Id: z.string(),
+  Names: z.array(z.string()),
+  ImageID: z.string(),
+  Labels: z.record(z.string(), z.string()).nullish(),
+  State: EngineStatus,
+  Created: z.number(),
+})
+
+export function summaryOf(item: z.infer<typeof ContainerListItem>): ContainerSummary {
+  return {
+    id: item.Id,
+    name: (item.Names[0] ?? '').replace(/^\//, ''),
+    imageId: item.ImageID,
+    labels: item.Labels ?? {},
+    status: item.State,
+    createdAt: new Date(item.Created * 1000),
+  }
+}

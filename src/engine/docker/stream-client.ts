@@ -1,0 +1,114 @@
+/** Calls that may last: undici over the engine's socket, ended by their owner's signal. */
+import type { Duplex, Readable } from 'node:stream'
+import { Pool } from 'undici'
+import { EngineError } from '../../errors.ts'
+import type { EngineEndpoint } from './endpoint.ts'
+import { refusal, translate } from './faults.ts'
+
+const ERROR_BODY_LIMIT = 64 * 1024
+
+export interface StreamRequest {
+  doing: string
+  method: 'GET' | 'POST' | 'PUT' | 'HEAD'
+  path: string
+  query?: Record<string, string>
+  headers?: Record<string, string>
+  body?: Readable | string
+  signal?: AbortSignal | undefined
+}
+
+export class StreamClient {
+  readonly #pool: Pool
+  /** Path prefix with the negotiated version: `/v1.41`. */
+  version = ''
+
+  constructor(endpoint: EngineEndpoint) {
+    const unbounded = { headersTimeout: 0, bodyTimeout: 0, pipelining: 1, clientTtl: null }
+    this.#pool =
+      'socketPath' in endpoint
+        ? new Pool('http://engine', { ...unbounded, socketPath: endpoint.socketPath })
+        : new Pool(`${endpoint.tls ? 'https' : 'http'}://${endpoint.host}:${endpoint.port}`, {
+            ...unbounded,
+            ...(endpoint.tls ? { connect: endpoint.tls } : {}),
+          })
+  }
+
+  /** Opens a request; resolves with headers and body of a success. */
+  async open(request: StreamRequest): Promise<{ headers: Record<string, unknown>; body: Readable }> {
+    try {
+      const answer = await this.#pool.request({
+        method: request.method,
+        path: this.#target(request),
+        headers: request.headers ?? {},
+        body: request.body ?? null,
+        ...(request.signal ? { signal: request.signal } : {}),
+      })
+      if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body }
+      throw refusal(request.doing, answer.statusCode, await errorMessage(answer.body))
+    } catch (error) {
+      throw translate(request.doing, error)
+    }
+  }
+
+  /** Turns a request into a raw connection in both directions, as attach and exec need. */
+  async upgrade(request: Omit<StreamRequest, 'body'> & { body?: string }): Promise<Duplex> {
+    const { signal } = request
+    try {
+      const options = {
+        method: request.method,
+        path: this.#target(request),
+        protocol: 'tcp',
+        headers: request.headers ?? {},
+        ...(request.body === undefined ? {} : { body: request.body }),
+        ...(signal ? { signal } : {}),
+      }
+      const { socket } = await this.#pool.upgrade(options)
+      // Whoever reads or writes sees the failure; a socket without this listener would end the process.
+      socket.on('error', () => {})
+      const abort = () => socket.destroy()
+      signal?.addEventListener('abort', abort, { once: true })
+      socket.once('close', () => signal?.removeEventListener('abort', abort))
+      if (signal?.aborted) abort()
+      return socket
+    } catch (error) {
+      // Instead of upgrading, the daemon answers a refusal, which undici reports with its status.
+      const status = (error as { statusCode?: number }).statusCode
+      if (typeof status === 'number') throw refusal(request.doing, status, '')
+      throw translate(request.doing, error)
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.destroy()
+  }
+
+  #target({ path, query }: StreamRequest): string {
+    const search = new URLSearchParams(query).toString()
+    return `${this.version}${path}${search === '' ? '' : `?${search}`}`
+  }
+}
+
+async function errorMessage(body: AsyncIterable<Buffer>): Promise<string> {
+  let text = ''
+  for await (const part of body) {
+    text += part.toString('utf8')
+    if (text.length > ERROR_BODY_LIMIT) break
+  }
+  try {
+    const parsed: unknown = JSON.parse(text)
+    if (typeof parsed === 'object' && parsed !== null && 'message' in parsed) return String(parsed.message)
+  } catch {
+    // Not JSON: the text itself is the message.
+  }
+  return text
+}
+
+/** Re-throws the failure of a stream that broke off as an `EngineError`; an abort ends it quietly. */
+export async function* guarded<T>(doing: string, source: AsyncIterable<T>, signal?: AbortSignal): AsyncGenerator<T> {
+  try {
+    yield* source
+  } catch (error) {
+    if (signal?.aborted) return
+    throw error instanceof EngineError ? error : translate(doing, error)
+  }
+}

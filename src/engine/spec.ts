@@ -1,0 +1,87 @@
+/**
+ * What a container or network is to be, in typed fields that policy fills in and an engine
+ * translates. There is no field for anything that a caller may never have (privileged, devices,
+ * host namespaces, security options): those are constants of the translation.
+ */
+import type { Labels } from '../labels.ts'
+
+/** Linux capabilities that a profile may grant; everything else is dropped. */
+export const GRANTABLE_CAPABILITIES = [
+  'CHOWN',
+  'DAC_OVERRIDE',
+  'FOWNER',
+  'SETGID',
+  'SETUID',
+  'KILL',
+  'NET_BIND_SERVICE',
+] as const
+export type Capability = (typeof GRANTABLE_CAPABILITIES)[number]
+
+export interface ContainerSpec {
+  name: string
+  /** Image id, never a tag that can move. */
+  imageId: string
+  /** Replaces the image's entrypoint, and drops its command. */
+  entrypoint?: readonly string[]
+  command?: readonly string[]
+  environment: Readonly<Record<string, string>>
+  labels: Labels
+  user?: string
+  workingDir?: string
+  /** Keeps stdin open for one attached writer. */
+  openStdin: boolean
+  resources: ResourceSpec
+  sandbox: SandboxSpec
+  mounts: readonly MountSpec[]
+  network: NetworkAttachment
+  ports: readonly PortSpec[]
+  gpu?: GpuSpec
+}
+
+export interface ResourceSpec {
+  /** Swap is off: memory and swap together are bound to this. */
+  memoryBytes: number
+  /** In cores; 0.5 is half a core. */
+  cpus: number
+  pids: number
+  openFiles: { soft: number; hard: number }
+}
+
+export interface SandboxSpec {
+  readonlyRoot: boolean
+  capabilities: readonly Capability[]
+  tmpfs: readonly { target: string; bytes: number }[]
+}
+
+/** A volume without `source` is anonymous and goes with its container. */
+export type MountSpec =
+  | { type: 'volume'; source?: string; target: string; readOnly: boolean }
+  | { type: 'bind'; source: string; target: string; readOnly: boolean }
+
+export type NetworkAttachment =
+  | { mode: 'none' }
+  | { mode: 'bridge' }
+  | { mode: 'session'; networkId: string; aliases: readonly string[] }
+
+export interface PortSpec {
+  containerPort: number
+  hostIp: string
+  /** 0 for any free one. */
+  hostPort: number
+}
+
+export interface GpuSpec {
+  count: number | 'all'
+  deviceIds: readonly string[]
+  capabilities: readonly string[]
+  driver: string
+}
+
+export interface NetworkSpec {
+  name: string
+  /** IPv4 CIDR. */
+  subnet: string
+  /** Without a route to the outside. */
+  internal: boolean
+  labels: Labels
+}

@@ -1,0 +1,58 @@
+/**
+ * Ownership labels: identity of what this service made on an engine, written once at creation (an
+ * engine cannot change labels later). State lives in the store.
+ */
+const PREFIX = 'container-orchestrator'
+
+export const KINDS = ['tool', 'relic', 'worker', 'network', 'volume', 'pool', 'toolbox', 'image'] as const
+export type Kind = (typeof KINDS)[number]
+
+export interface Ownership {
+  /** This installation, by the UUID in its store. */
+  instance: string
+  kind: Kind
+  /** Id of the record that claims the resource. */
+  id: string
+  session?: string | undefined
+  /** The caller's name for it: tool_name, relic_name, worker_id. */
+  name?: string | undefined
+  /** One attempt at creating it: settles whether an aborted create happened. */
+  nonce: string
+}
+
+export type Labels = Readonly<Record<string, string>>
+
+export function encodeLabels(owner: Ownership): Labels {
+  return {
+    [`${PREFIX}.instance`]: owner.instance,
+    [`${PREFIX}.kind`]: owner.kind,
+    [`${PREFIX}.id`]: owner.id,
+    [`${PREFIX}.nonce`]: owner.nonce,
+    ...(owner.session === undefined ? {} : { [`${PREFIX}.session`]: owner.session }),
+    ...(owner.name === undefined ? {} : { [`${PREFIX}.name`]: owner.name }),
+  }
+}
+
+/** The ownership that labels tell, or undefined where they are incomplete or of another service. */
+export function decodeLabels(labels: Labels): Ownership | undefined {
+  const instance = labels[`${PREFIX}.instance`]
+  const kind = KINDS.find((known) => known === labels[`${PREFIX}.kind`])
+  const id = labels[`${PREFIX}.id`]
+  const nonce = labels[`${PREFIX}.nonce`]
+  if (instance === undefined || kind === undefined || id === undefined || nonce === undefined) return undefined
+  return { instance, kind, id, nonce, session: labels[`${PREFIX}.session`], name: labels[`${PREFIX}.name`] }
+}
+
+/** A label filter that matches all that an instance made, or what of it has a kind and a session. */
+export function ownedBy(instance: string, kind?: Kind, session?: string): Labels {
+  return {
+    [`${PREFIX}.instance`]: instance,
+    ...(kind === undefined ? {} : { [`${PREFIX}.kind`]: kind }),
+    ...(session === undefined ? {} : { [`${PREFIX}.session`]: session }),
+  }
+}
+
+/** True for a label that only this service may set. */
+export function isReservedLabel(name: string): boolean {
+  return name === PREFIX || name.startsWith(`${PREFIX}.`)
+}

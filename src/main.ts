@@ -1,0 +1,74 @@
+/** Composition root: configuration, engine, store, managers, HTTP; and the signals that end it. */
+import { styleText } from 'node:util'
+import closeWithGrace from 'close-with-grace'
+import { pino } from 'pino'
+import { buildApp } from './app.ts'
+import { type Config, ConfigError, loadConfig } from './config.ts'
+import { DockerEngine } from './engine/docker/docker-engine.ts'
+import type { EngineInfo } from './engine/engine.ts'
+import { messageOf } from './errors.ts'
+import { buildServices } from './services.ts'
+import { Store } from './store/store.ts'
+import { VERSION } from './version.ts'
+
+const SHUTDOWN_MARGIN_MS = 15_000
+
+async function main(): Promise<void> {
+  const config = loadConfig()
+  const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime })
+  const engine = new DockerEngine({ host: config.dockerHost, certPath: config.dockerCertPath })
+  const engineInfo = await connect(engine, config)
+  const store = await Store.open(config.dataDir)
+  const services = buildServices({ config, engine, engineInfo, store, log })
+  const app = await buildApp({ services, log })
+
+  closeWithGrace({ delay: config.drainSeconds * 1000 + SHUTDOWN_MARGIN_MS, logger: false }, async ({ signal, err }) => {
+    if (err) log.fatal({ event: 'service.broke', err }, 'the service failed')
+    log.info({ event: 'service.stopping', signal }, 'stopping')
+    await services.drain(err ? 0 : config.drainSeconds)
+    await app.close()
+    await store.close()
+    await engine.close()
+    log.info({ event: 'service.stopped' }, 'stopped')
+  })
+
+  await services.reconciler.recover()
+  services.reconciler.begin()
+  const address = await app.listen({ host: config.host, port: config.port })
+  log.info(
+    { event: 'service.started', address, version: VERSION, instance: store.instance, engine: engineInfo.version },
+    'started',
+  )
+  if (config.greeting) greet(address)
+}
+
+async function connect(engine: DockerEngine, config: Config): Promise<EngineInfo> {
+  try {
+    return await engine.connect()
+  } catch (error) {
+    throw new ConfigError(`DOCKER_HOST=${config.dockerHost}: no engine answers there: ${messageOf(error)}`)
+  }
+}
+
+main().catch((error: unknown) => {
+  const expected = error instanceof ConfigError
+  process.stderr.write(
+    `${styleText('red', 'container-orchestrator did not start:')} ${expected ? messageOf(error) : ((error as Error)?.stack ?? String(error))}\n`,
+  )
+  process.exit(1)
+})
+
+/** The address, and two calls to try that need nothing from outside. */
+function greet(address: string): void {
+  const tool =
+    '{"tool_name":"hello","session_id":"demo","image":"container-orchestrator/toolbox:1","command":["echo","{\\"hello\\":\\"world\\"}"]}'
+  process.stdout.write(`
+container-orchestrator ${VERSION} is ready at ${address} (docs: ${address}/docs). Try:
+
+  curl -s ${address}/containers/tool/execute -H 'content-type: application/json' \\
+    -d '${tool}'
+
+  curl -s ${address}/containers/cleanup/session -H 'content-type: application/json' -d '{"session_id":"demo"}'
+
+`)
+}

@@ -1,0 +1,102 @@
+import type { ContainerSummary, Engine } from '../engine/engine.ts'
+import type { NetworkAttachment } from '../engine/spec.ts'
+import { AppError, messageOf } from '../errors.ts'
+import { decodeLabels, encodeLabels, isReservedLabel, type Labels, type Ownership, ownedBy } from '../labels.ts'
+import type { ContainerPlan } from '../policy/container-policy.ts'
+import type { Log } from './log.ts'
+
+/** A container that is to be: what policy decided, and whose it is. */
+export interface ContainerIntent {
+  owner: Omit<Ownership, 'instance'>
+  containerName: string
+  imageId: string
+  plan: ContainerPlan
+  network: NetworkAttachment
+  /** The caller's own labels. */
+  labels?: Labels
+}
+
+export interface OwnedContainer extends ContainerSummary {
+  owner: Ownership
+}
+
+const REMOVE_TRIES = 4
+const REMOVE_PAUSE_MS = 250
+
+/** The only maker, finder and remover of our containers. What bears other labels does not exist here. */
+export class DockerManager {
+  readonly #engine: Engine
+  readonly #instance: string
+  readonly #log: Log
+  readonly #removals = new Set<Promise<void>>()
+
+  constructor(options: { engine: Engine; instance: string; log: Log }) {
+    this.#engine = options.engine
+    this.#instance = options.instance
+    this.#log = options.log
+  }
+
+  /** Creates a container, without starting it, and answers its id. */
+  async create(intent: ContainerIntent): Promise<string> {
+    return this.#engine.containers.create({
+      ...intent.plan,
+      name: intent.containerName,
+      imageId: intent.imageId,
+      network: intent.network,
+      // Ours last: neither the caller's nor the image's labels can take their place.
+      labels: { ...intent.labels, ...encodeLabels({ ...intent.owner, instance: this.#instance }) },
+    })
+  }
+
+  /** Our containers, running or not. */
+  async list(filter: { session?: string | undefined } = {}): Promise<OwnedContainer[]> {
+    const containers = await this.#engine.containers.list(ownedBy(this.#instance, undefined, filter.session))
+    return containers.flatMap((container) => {
+      const owner = decodeLabels(container.labels)
+      return owner === undefined ? [] : [{ ...container, owner }]
+    })
+  }
+
+  /** Removes one of our containers with its anonymous volumes; false where it was gone. */
+  async remove(containerId: string): Promise<boolean> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#engine.containers.remove(containerId)
+      } catch (error) {
+        // A busy file system lets go within moments.
+        if (attempt >= REMOVE_TRIES) throw error
+        await new Promise((resolve) => setTimeout(resolve, REMOVE_PAUSE_MS * attempt))
+      }
+    }
+  }
+
+  /** Removes a container off the caller's path; what fails is logged and left to the reconciler. */
+  removeLater(containerId: string): void {
+    const removal = this.remove(containerId)
+      .then(
+        () => {},
+        (error: unknown) => {
+          this.#log.warn(
+            { event: 'container.remove_failed', container_id: containerId, error: messageOf(error) },
+            'a container could not be removed',
+          )
+        },
+      )
+      .finally(() => this.#removals.delete(removal))
+    this.#removals.add(removal)
+  }
+
+  /** Resolves when no removal is under way. */
+  async settled(): Promise<void> {
+    while (this.#removals.size > 0) await Promise.all(this.#removals)
+  }
+}
+
+/** Refuses labels of the caller's that would look like ours. */
+export function requireCallerLabels(labels: Labels): void {
+  const reserved = Object.keys(labels).find(isReservedLabel)
+  if (reserved === undefined) return
+  throw new AppError('policy_denied', `The label "${reserved}" is the service's own`, {
+    hint: 'Choose a name without the prefix "container-orchestrator".',
+  })
+}

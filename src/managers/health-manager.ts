@@ -1,0 +1,59 @@
+import type { Health } from '../domain/health.ts'
+import type { Engine, EngineInfo } from '../engine/engine.ts'
+import { messageOf } from '../errors.ts'
+import type { Store } from '../store/store.ts'
+import { VERSION } from '../version.ts'
+import type { RunQueue } from './queue.ts'
+import type { RelicManager } from './relic-manager.ts'
+import type { SessionGate } from './session-gate.ts'
+
+export interface HealthManagerOptions {
+  engine: Engine
+  engineInfo: EngineInfo
+  store: Store
+  queue: RunQueue
+  relics: RelicManager
+  gate: SessionGate
+}
+
+/** Tells whether the service and its engine can do what they are for. */
+export class HealthManager {
+  readonly #options: HealthManagerOptions
+
+  constructor(options: HealthManagerOptions) {
+    this.#options = options
+  }
+
+  async check(): Promise<Health> {
+    const { engineInfo, gate, queue, relics, store } = this.#options
+    const [error, sessions] = await Promise.all([this.#engineError(), store.sessions.count()])
+    return {
+      status: error !== null ? 'unhealthy' : gate.draining ? 'degraded' : 'healthy',
+      engine: {
+        reachable: error === null,
+        name: engineInfo.name,
+        version: engineInfo.version,
+        api_version: engineInfo.apiVersion,
+        storage_driver: engineInfo.storageDriver,
+        error,
+      },
+      counts: { tools_queued: queue.waiting, tools_running: queue.running, relics: relics.count, sessions },
+      version: VERSION,
+      uptime_seconds: Math.round(process.uptime() * 10) / 10,
+    }
+  }
+
+  /** True where new work would be taken and could be done. */
+  async ready(): Promise<boolean> {
+    return !this.#options.gate.draining && (await this.#engineError()) === null
+  }
+
+  async #engineError(): Promise<string | null> {
+    try {
+      await this.#options.engine.ping()
+      return null
+    } catch (error) {
+      return messageOf(error)
+    }
+  }
+}

@@ -1,0 +1,163 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { pack } from 'tar-stream'
+import type { Engine, ImageInfo } from '../engine/engine.ts'
+import { AppError, isEngineFault } from '../errors.ts'
+import { encodeLabels, type Ownership, ownedBy } from '../labels.ts'
+import { requireAllowedDockerfile } from '../policy/dockerfile.ts'
+import { requireAllowedImage } from '../policy/images.ts'
+import { InFlight } from './in-flight.ts'
+import type { Log } from './log.ts'
+
+/** Where a request says its image comes from: exactly one of the three. */
+export interface ImageSource {
+  image?: string | undefined
+  dockerfile?: string | undefined
+  build?: { dockerfile: string; files: Record<string, string> } | undefined
+}
+
+export interface ResolvedImage extends ImageInfo {
+  /** What the caller named, or the tag of what was built. */
+  reference: string
+}
+
+const PULL_DEADLINE_MS = 15 * 60_000
+const BUILD_DEADLINE_MS = 15 * 60_000
+const PROGRESS_INTERVAL_MS = 1_000
+const BUILD_REPOSITORY = 'container-orchestrator/build'
+
+/** Images on the engine: pulls and builds them when they are missing, one of each at a time. */
+export class ImageManager {
+  readonly #engine: Engine
+  readonly #instance: string
+  readonly #allowedImages: readonly string[]
+  readonly #allowBuild: boolean
+  readonly #log: Log
+  readonly #acquisitions = new InFlight<void>()
+
+  constructor(options: {
+    engine: Engine
+    instance: string
+    allowedImages: readonly string[]
+    allowBuild: boolean
+    log: Log
+  }) {
+    this.#engine = options.engine
+    this.#instance = options.instance
+    this.#allowedImages = options.allowedImages
+    this.#allowBuild = options.allowBuild
+    this.#log = options.log
+  }
+
+  /** Refuses (`policy_denied`) a source that the operator does not allow, before anything is made. */
+  requireAllowed(source: ImageSource): void {
+    if (source.image !== undefined) {
+      requireAllowedImage(source.image, this.#allowedImages)
+      return
+    }
+    if (!this.#allowBuild) {
+      throw new AppError('policy_denied', 'Dockerfiles in requests are switched off here', {
+        hint: 'Name an image, or have the operator set CO_ALLOW_BUILD=true.',
+      })
+    }
+    requireAllowedDockerfile(contextOf(source).dockerfile, this.#allowedImages)
+  }
+
+  /** The image of a request, present on the engine. An abort ends the waiting, not a pull that others share. */
+  async resolve(source: ImageSource, sessionId: string, signal: AbortSignal): Promise<ResolvedImage> {
+    const reference = source.image ?? this.#buildTag(source, sessionId)
+    const present = await this.#engine.images.inspect(reference)
+    if (present !== undefined) return { ...present, reference }
+    const acquisition = this.#acquisitions.share(reference, () =>
+      source.image === undefined ? this.#build(source, sessionId, reference) : this.#pull(reference),
+    )
+    await unlessAborted(acquisition, signal)
+    const acquired = await this.#engine.images.inspect(reference)
+    if (acquired === undefined)
+      throw new AppError('engine_error', `Image ${reference} vanished after it was made ready`)
+    return { ...acquired, reference }
+  }
+
+  /** Removes the images that were built for a session; those in use stay until they are not. */
+  async removeBuilt(sessionId: string): Promise<void> {
+    for (const id of await this.#engine.images.list(ownedBy(this.#instance, 'image', sessionId))) {
+      await this.#engine.images.remove(id).catch((error: unknown) => {
+        if (!isEngineFault(error, 'conflict')) throw error
+      })
+    }
+  }
+
+  async #pull(reference: string): Promise<void> {
+    const began = performance.now()
+    let told = 0
+    this.#log.info({ event: 'image.pull_started', image: reference }, 'pulling image')
+    await this.#engine.images.pull(reference, {
+      signal: AbortSignal.timeout(PULL_DEADLINE_MS),
+      onProgress: (progress) => {
+        if (performance.now() - told < PROGRESS_INTERVAL_MS) return
+        told = performance.now()
+        this.#log.info({ event: 'image.pull_progress', image: reference, progress }, 'pulling image')
+      },
+    })
+    this.#log.info({ event: 'image.pulled', image: reference, duration_ms: elapsed(began) }, 'image pulled')
+  }
+
+  async #build(source: ImageSource, sessionId: string, tag: string): Promise<void> {
+    const began = performance.now()
+    const { dockerfile, files } = contextOf(source)
+    const context = pack()
+    for (const [name, text] of Object.entries(files)) context.entry({ name, mode: 0o644 }, text)
+    // Last: an entry of the same name among the files does not count.
+    context.entry({ name: 'Dockerfile', mode: 0o644 }, dockerfile)
+    context.finalize()
+    const owner: Ownership = {
+      instance: this.#instance,
+      kind: 'image',
+      id: tag,
+      session: sessionId,
+      nonce: randomUUID(),
+    }
+    await this.#engine.images.build({
+      context: Readable.from(context),
+      tag,
+      labels: encodeLabels(owner),
+      signal: AbortSignal.timeout(BUILD_DEADLINE_MS),
+      onOutput: (text) => this.#log.debug({ event: 'image.build_output', tag, text }, 'building image'),
+    })
+    this.#log.info(
+      { event: 'image.built', image: tag, session_id: sessionId, duration_ms: elapsed(began) },
+      'image built',
+    )
+  }
+
+  /** One tag for each session and content: a build cannot take the place of another session's image. */
+  #buildTag(source: ImageSource, sessionId: string): string {
+    const { dockerfile, files } = contextOf(source)
+    const content = JSON.stringify([dockerfile, Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1))])
+    const hash = createHash('sha256').update(`${this.#instance}\n${sessionId}\n${content}`).digest('hex')
+    return `${BUILD_REPOSITORY}:${hash.slice(0, 32)}`
+  }
+}
+
+function contextOf(source: ImageSource): { dockerfile: string; files: Record<string, string> } {
+  return source.build ?? { dockerfile: source.dockerfile ?? '', files: {} }
+}
+
+function elapsed(began: number): number {
+  return Math.round(performance.now() - began)
+}
+
+/** Waits for `work` until the signal aborts; the work itself goes on. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted()
+  let abort: (() => void) | undefined
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason)
+    signal.addEventListener('abort', abort)
+  })
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    if (abort) signal.removeEventListener('abort', abort)
+  }
+}

@@ -1,0 +1,198 @@
+import { timestamp } from '../domain/common.ts'
+import type { CleanupReport } from '../domain/session.ts'
+import { hasEnded, type ToolStatus } from '../domain/tool.ts'
+import type { Engine } from '../engine/engine.ts'
+import { isEngineFault, messageOf } from '../errors.ts'
+import { decodeLabels, ownedBy } from '../labels.ts'
+import type { Store } from '../store/store.ts'
+import type { DockerManager, OwnedContainer } from './docker-manager.ts'
+import type { Log } from './log.ts'
+import type { NetworkManager } from './network-manager.ts'
+import type { RelicEntry } from './relic-life.ts'
+import type { RelicManager } from './relic-manager.ts'
+import type { ToolEntry } from './tool-execution.ts'
+import type { ToolManager } from './tool-manager.ts'
+
+export interface ReconcilerOptions {
+  engine: Engine
+  store: Store
+  docker: DockerManager
+  networks: NetworkManager
+  tools: ToolManager
+  relics: RelicManager
+  log: Log
+}
+
+/** What is younger may be in the making: its record is written before it, its id after it. */
+const GRACE_MS = 60_000
+const SWEEP_INTERVAL_MS = 30_000
+
+/** Brings store and engine together: adopts what runs, settles what ended, removes what no record claims. */
+export class Reconciler {
+  readonly #options: ReconcilerOptions
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(options: ReconcilerOptions) {
+    this.#options = options
+  }
+
+  /** At boot, before requests are served: takes over all that an earlier process left. */
+  async recover(): Promise<void> {
+    const { docker, log, relics, store, tools } = this.#options
+    const containers = await docker.list()
+    const [liveTools, liveRelics] = await Promise.all([store.tools.live(), store.relics.live()])
+    for (const entry of liveTools) {
+      await this.#attempt(entry.id, () => this.#recoverTool(entry, containerOf(entry, containers)))
+    }
+    for (const entry of liveRelics) {
+      await this.#attempt(entry.id, () => this.#recoverRelic(entry, containerOf(entry, containers)))
+    }
+    await this.sweep({ dryRun: false, graceMs: 0 })
+    log.info(
+      {
+        event: 'reconciled',
+        tools: liveTools.filter((entry) => tools.isActive(entry.id)).length,
+        relics: liveRelics.filter((entry) => relics.isLive(entry.id)).length,
+      },
+      'store and engine are reconciled',
+    )
+  }
+
+  /** Sweeps regularly from now on. */
+  begin(): void {
+    this.#timer = setInterval(() => {
+      void this.sweep({ dryRun: false }).catch((error: unknown) => {
+        this.#options.log.warn({ event: 'sweep.failed', error: messageOf(error) }, 'orphans could not be swept')
+      })
+    }, SWEEP_INTERVAL_MS).unref()
+  }
+
+  end(): void {
+    clearInterval(this.#timer)
+  }
+
+  /** Removes containers, networks and volumes of this instance that no record claims. */
+  async sweep({ dryRun, graceMs = GRACE_MS }: { dryRun: boolean; graceMs?: number }): Promise<CleanupReport> {
+    const { docker, engine, log, networks, store } = this.#options
+    const report: CleanupReport = {
+      containers_removed: 0,
+      networks_removed: 0,
+      volumes_removed: 0,
+      tools_cancelled: 0,
+      errors: [],
+    }
+    const old = (createdAt: Date) => Date.now() - createdAt.getTime() >= graceMs
+    const attempt = async (resource: string, remove: () => Promise<boolean>): Promise<number> => {
+      try {
+        return dryRun || (await remove()) ? 1 : 0
+      } catch (error) {
+        report.errors.push({ resource, message: messageOf(error) })
+        return 0
+      }
+    }
+    for (const container of await docker.list()) {
+      if (!old(container.createdAt) || (await this.#isClaimed(container))) continue
+      report.containers_removed += await attempt(`container ${container.name}`, () => docker.remove(container.id))
+    }
+    for (const network of await networks.list()) {
+      if (!old(network.createdAt) || (await store.sessions.get(network.sessionId)) !== undefined) continue
+      if ((await networks.containersOf(network)).length > 0) continue
+      report.networks_removed += await attempt(`network ${network.name}`, () => networks.remove(network))
+    }
+    for (const volume of await engine.volumes.list(ownedBy(store.instance, 'volume'))) {
+      const session = decodeLabels(volume.labels)?.session
+      if (!old(volume.createdAt) || (session !== undefined && (await store.sessions.get(session)) !== undefined))
+        continue
+      report.volumes_removed += await attempt(`volume ${volume.name}`, () => engine.volumes.remove(volume.name))
+    }
+    const removed = report.containers_removed + report.networks_removed + report.volumes_removed
+    if (removed > 0 && !dryRun) log.warn({ event: 'orphans.removed', ...report }, 'orphans removed')
+    return report
+  }
+
+  async #isClaimed({ id, owner }: OwnedContainer): Promise<boolean> {
+    const { relics, store, tools } = this.#options
+    if (tools.isActive(owner.id) || relics.isLive(owner.id)) return true
+    if (owner.kind === 'tool') {
+      const entry = await store.tools.get(owner.id)
+      // A run that ended claims its container only where its request asked to keep it.
+      return (
+        entry !== undefined &&
+        entry.containerId === id &&
+        entry.request !== null &&
+        hasEnded(entry.status as ToolStatus)
+      )
+    }
+    return false
+  }
+
+  async #recoverTool(entry: ToolEntry, container: OwnedContainer | undefined): Promise<void> {
+    const { docker, engine, log, store, tools } = this.#options
+    const state = container === undefined ? undefined : await engine.containers.inspect(container.id)
+    if (state?.startedAt !== undefined) {
+      log.info({ event: 'tool.adopted', execution_id: entry.id, container_id: state.id }, 'tool run adopted')
+      tools.adopt(entry, state)
+      return
+    }
+    if (state !== undefined) await docker.remove(state.id)
+    if (entry.status !== 'running' && entry.request !== null) {
+      log.info({ event: 'tool.requeued', execution_id: entry.id }, 'tool run queued again')
+      await tools.requeue(entry)
+      return
+    }
+    const failure = {
+      code: 'lost' as const,
+      message: 'Its container ended and was removed while nobody could watch',
+      hint: null,
+    }
+    const view = { ...entry.view, status: 'failed' as const, failure, completed_at: timestamp() }
+    await store.tools.update({ ...entry, status: 'failed', live: false, request: null, view })
+    log.warn({ event: 'tool.finished', execution_id: entry.id, outcome: 'failed', failure: 'lost' }, 'tool finished')
+  }
+
+  async #recoverRelic(entry: RelicEntry, container: OwnedContainer | undefined): Promise<void> {
+    const { docker, engine, log, relics, store } = this.#options
+    const state = container === undefined ? undefined : await engine.containers.inspect(container.id)
+    const wasStarting = entry.status === 'preparing' || entry.view.healthy_at === null
+    if (state?.startedAt !== undefined && !wasStarting) {
+      log.info({ event: 'relic.adopted', relic_id: entry.id, container_id: state.id }, 'relic adopted')
+      await relics.adopt(entry, state)
+      return
+    }
+    if (state !== undefined) await docker.remove(state.id)
+    const message = wasStarting
+      ? 'The service ended while the relic was starting'
+      : 'Its container was removed while nobody could watch'
+    const failure = { code: 'lost' as const, message, hint: 'Start it again.' }
+    const view = {
+      ...entry.view,
+      status: 'failed' as const,
+      failure,
+      container_id: null,
+      internal_url: null,
+      stopped_at: timestamp(),
+    }
+    await store.relics.update({ ...entry, status: 'failed', live: false, request: null, containerId: null, view })
+    log.warn({ event: 'relic.lost', relic_id: entry.id, detail: message }, 'relic lost')
+  }
+
+  async #attempt(id: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      if (isEngineFault(error, 'unavailable', 'deadline')) throw error
+      this.#options.log.error(
+        { event: 'recover.failed', id, error: messageOf(error) },
+        'a record could not be reconciled',
+      )
+    }
+  }
+}
+
+/** The container of a record: by its id, or by the nonce of a create whose answer never arrived. */
+function containerOf(
+  entry: { containerId: string | null; nonce: string },
+  containers: readonly OwnedContainer[],
+): OwnedContainer | undefined {
+  return containers.find((container) => container.id === entry.containerId || container.owner.nonce === entry.nonce)
+}

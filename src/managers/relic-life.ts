@@ -1,0 +1,572 @@
+/** One relic from its start to its removal: started, watched, restarted when it dies, stopped. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { timestamp } from '../domain/common.ts'
+import type { Probe, Relic, RelicHealth, RelicStatus, StartRelic } from '../domain/relic.ts'
+import type { ContainerState, Engine, OutputChunk } from '../engine/engine.ts'
+import { AppError, EngineError, isEngineFault, messageOf } from '../errors.ts'
+import { planRelic } from '../policy/container-policy.ts'
+import type { Profile } from '../policy/profiles.ts'
+import type { VolumeDecision } from '../policy/volumes.ts'
+import type { Entry } from '../store/records.ts'
+import type { SpoolWriter } from '../store/spool-writer.ts'
+import type { Store } from '../store/store.ts'
+import { untilEnded } from './container-end.ts'
+import type { DockerManager } from './docker-manager.ts'
+import type { DoorTarget } from './door.ts'
+import type { HealthPoller } from './health-poller.ts'
+import type { ImageManager } from './image-manager.ts'
+import type { Log } from './log.ts'
+import { lastLines } from './log-reader.ts'
+import type { NetworkManager, SessionNetwork } from './network-manager.ts'
+import { failureOf, outcomeOfError } from './outcome.ts'
+import { outputAfter, spooledOutput } from './output-source.ts'
+import type { Toolbox } from './toolbox.ts'
+import type { VolumeResolver } from './volume-resolver.ts'
+
+export type RelicEntry = Entry<StartRelic, Relic>
+
+export interface RelicLifeDeps {
+  engine: Engine
+  store: Store
+  docker: DockerManager
+  networks: NetworkManager
+  images: ImageManager
+  volumes: VolumeResolver
+  toolbox: Toolbox
+  poller: HealthPoller
+  log: Log
+}
+
+export interface RelicDecision {
+  profile: Profile
+  volumes: readonly VolumeDecision[]
+}
+
+const PROBES_KEPT = 10
+const PROBE_INTERVAL_MS = 10_000
+const PROBE_FRESH_MS = 1_000
+const UNHEALTHY_AFTER = 3
+const RESTART_PAUSE_MS = 200
+const LONGEST_RESTART_PAUSE_MS = 10_000
+const TAIL_LINES = 50
+const OUTPUT_DRAIN_MS = 2_000
+/** Row status of a relic that callers do not see any more. */
+export const DELETED = 'deleted'
+
+/** The container ended while something waited for it to be healthy. */
+class RelicDied extends Error {
+  readonly state: ContainerState | undefined
+  constructor(state: ContainerState | undefined) {
+    super('The container ended')
+    this.state = state
+  }
+}
+
+export class RelicLife {
+  readonly entry: RelicEntry
+  readonly #deps: RelicLifeDeps
+  readonly #request: StartRelic
+  readonly #decision: RelicDecision
+  /** Aborted when the relic is stopped or removed while it starts. */
+  #starting = new AbortController()
+  readonly #detach = new AbortController()
+  readonly #probes: Probe[] = []
+  #wanted: 'running' | 'stopped' = 'running'
+  #spool: SpoolWriter | undefined
+  #pumping: Promise<void> = Promise.resolve()
+  #exit: Promise<ContainerState | undefined> | undefined
+  #door: DoorTarget | undefined
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(deps: RelicLifeDeps, entry: RelicEntry, request: StartRelic, decision: RelicDecision) {
+    this.#deps = deps
+    this.entry = entry
+    this.#request = request
+    this.#decision = decision
+  }
+
+  /** Starts it and waits until it is healthy; whatever fails is undone, and told as a problem. */
+  start(): Promise<Relic> {
+    return this.#exclusively(() => this.#start())
+  }
+
+  async #start(): Promise<Relic> {
+    const { timeout_seconds } = this.#request.resource_limits
+    const deadline = AbortSignal.timeout(timeout_seconds * 1000)
+    const signal = AbortSignal.any([deadline, this.#starting.signal, this.#detach.signal])
+    try {
+      this.#spool = await this.#deps.store.spools.open(this.entry.id)
+      this.#spool.state({ status: this.entry.view.status, at: timestamp() })
+      await this.#create(signal)
+      await this.#launch()
+      await this.#untilHealthy(signal)
+    } catch (error) {
+      if (this.#detach.signal.aborted)
+        throw new AppError('draining', 'The service is stopping', { retryAfterSeconds: 5 })
+      throw await this.#undo(error, deadline.aborted)
+    }
+    void this.#supervise()
+    return this.entry.view
+  }
+
+  /** Takes over a container that an earlier process started; `state` is what the engine says of it. */
+  async adopt(state: ContainerState): Promise<void> {
+    if (this.entry.view.status === 'stopped' || this.entry.view.status === 'failed') {
+      this.#wanted = 'stopped'
+      return
+    }
+    const { engine, store } = this.#deps
+    this.#spool = await store.spools.open(this.entry.id)
+    const known = { stdout: 0, stderr: 0 }
+    for await (const chunk of spooledOutput(store.spools, this.entry.id)) known[chunk.stream] += chunk.bytes.length
+    this.#pumping = this.#pump(outputAfter(engine.containers, state.id, known, this.#detach.signal))
+    this.#locate(state)
+    this.#exit = untilEnded(engine.containers, state.id, this.#detach.signal)
+    void this.#supervise()
+  }
+
+  /** Stops it and keeps the container for inspection; a stopped one stays as it is. */
+  stop(graceSeconds: number): Promise<Relic> {
+    this.#starting.abort(new AppError('conflict', 'The relic was stopped while it started'))
+    return this.#exclusively(async () => {
+      await this.#halt(graceSeconds)
+      if (this.entry.view.status !== 'failed')
+        await this.#update({ status: 'stopped', stopped_at: timestamp(), internal_url: null })
+      await this.#deps.store.spools.seal(this.entry.id)
+      return this.entry.view
+    })
+  }
+
+  /** Stops it where it runs, starts the same container again and waits until it is healthy. */
+  restart(graceSeconds: number): Promise<Relic> {
+    return this.#exclusively(async () => {
+      if (this.entry.containerId === null) {
+        throw new AppError('conflict', `Relic "${this.entry.id}" has no container that could be started again`, {
+          hint: 'Start a new relic.',
+        })
+      }
+      await this.#halt(graceSeconds)
+      await this.#deps.store.spools.seal(this.entry.id)
+      this.#spool = await this.#deps.store.spools.open(this.entry.id)
+      this.#wanted = 'running'
+      this.#starting = new AbortController()
+      await this.#update({
+        status: 'starting',
+        failure: null,
+        stopped_at: null,
+        restarts: this.entry.view.restarts + 1,
+      })
+      try {
+        await this.#launch()
+        await this.#untilHealthy(AbortSignal.any([this.#starting.signal, this.#detach.signal]))
+      } catch (error) {
+        this.#wanted = 'stopped'
+        const problem = await this.#problem(error, false)
+        await this.#halt(0)
+        await this.#update({ status: 'failed', failure: failureFrom(problem, error), internal_url: null })
+        throw problem
+      }
+      void this.#supervise()
+      return this.entry.view
+    })
+  }
+
+  /** Removes the container, and the relic from what callers see. */
+  remove(graceSeconds: number): Promise<void> {
+    this.#starting.abort(new AppError('conflict', 'The relic was removed while it started'))
+    return this.#exclusively(async () => {
+      if (this.entry.status === DELETED) return
+      await this.#halt(graceSeconds)
+      if (this.entry.containerId !== null) await this.#deps.docker.remove(this.entry.containerId)
+      this.entry.containerId = null
+      this.entry.live = false
+      this.entry.request = null
+      this.entry.view.container_id = null
+      await this.#update({ status: 'stopped', stopped_at: this.entry.view.stopped_at ?? timestamp() }, DELETED)
+      await this.#deps.store.spools.remove(this.entry.id)
+    })
+  }
+
+  /** Health as of at most a second ago, with the last probes. */
+  async health(): Promise<RelicHealth> {
+    const path = this.#request.health_check_endpoint
+    const last = this.#probes.at(-1)
+    const fresh = last !== undefined && Date.now() - Date.parse(last.at) < PROBE_FRESH_MS
+    const { status } = this.entry.view
+    if (path !== null && this.#door !== undefined && !fresh && (status === 'healthy' || status === 'unhealthy')) {
+      await this.#note(await this.#deps.poller.probe(this.#door, path))
+    }
+    return {
+      relic_id: this.entry.id,
+      status: this.entry.view.status,
+      healthy: this.entry.view.status === 'healthy',
+      probes: [...this.#probes],
+    }
+  }
+
+  /** Leaves the relic running for the next start of the service. */
+  detach(): void {
+    this.#detach.abort(new Error('The service is stopping'))
+  }
+
+  async #create(signal: AbortSignal): Promise<void> {
+    const { docker, images, networks, toolbox, volumes } = this.#deps
+    const [image, network, mounts, tools] = await Promise.all([
+      images.resolve(this.#request, this.entry.sessionId, signal),
+      this.#network(networks),
+      volumes.resolve(this.#decision.volumes, this.entry.sessionId),
+      toolbox.mount(),
+    ])
+    signal.throwIfAborted()
+    this.entry.containerId = await docker.create({
+      owner: {
+        kind: 'relic',
+        id: this.entry.id,
+        session: this.entry.sessionId,
+        name: this.entry.name,
+        nonce: this.entry.nonce,
+      },
+      containerName: this.entry.view.container_name,
+      imageId: image.id,
+      plan: planRelic(this.#request, this.#decision.profile, [...mounts, tools]),
+      network: { mode: 'session', networkId: network.id, aliases: [this.entry.name] },
+      labels: this.#request.labels,
+    })
+    await this.#update({
+      status: 'starting',
+      container_id: this.entry.containerId,
+      image: image.reference,
+      image_id: image.id,
+      network: { id: network.id, name: network.name },
+    })
+    signal.throwIfAborted()
+  }
+
+  async #network(networks: NetworkManager): Promise<SessionNetwork> {
+    if (this.#request.create_private_network) return networks.ensure(this.entry.sessionId)
+    const network = await networks.get(this.entry.sessionId)
+    if (network !== undefined) return network
+    throw new AppError('conflict', `Session "${this.entry.sessionId}" has no network yet`, {
+      hint: 'Leave create_private_network out, or start the relic that makes the network first.',
+    })
+  }
+
+  /** Starts the container with its output attached, and learns where it is. */
+  async #launch(): Promise<void> {
+    const { containers } = this.#deps.engine
+    const containerId = this.#containerId()
+    const attachment = await containers.attach(containerId, { stdin: false, signal: this.#detach.signal })
+    try {
+      await containers.start(containerId)
+    } catch (error) {
+      attachment.close()
+      throw error
+    }
+    this.#pumping = this.#pump(attachment.output)
+    this.#exit = untilEnded(containers, containerId, this.#detach.signal)
+    // The service's own stop ends the wait; whoever awaits it sees that too.
+    this.#exit.catch(() => {})
+    const state = await containers.inspect(containerId)
+    if (state === undefined) throw new RelicDied(undefined)
+    this.#locate(state)
+    this.entry.view.started_at = timestamp(state.startedAt)
+    this.entry.view.ports = Object.fromEntries(state.ports.map((port) => [String(port.containerPort), port.hostPort]))
+    await this.#update({ status: 'starting' })
+  }
+
+  #locate(state: ContainerState): void {
+    const endpoint = state.networks.find((network) => network.networkId === this.entry.view.network?.id)
+    if (endpoint === undefined || endpoint.address === '') return
+    this.#door = {
+      containerId: state.id,
+      networkId: endpoint.networkId,
+      address: endpoint.address,
+      gateway: endpoint.gateway,
+      port: this.#request.port,
+    }
+  }
+
+  /** Resolves when it is healthy; rejects at once when the container ends, on abort and at the end of its time. */
+  async #untilHealthy(signal: AbortSignal): Promise<void> {
+    const path = this.#request.health_check_endpoint
+    const over = new AbortController()
+    const limited = AbortSignal.any([
+      signal,
+      over.signal,
+      AbortSignal.timeout(this.#request.health_check_timeout_seconds * 1000),
+    ])
+    const exit = this.#exit
+    void exit?.then(
+      (state) => over.abort(new RelicDied(state)),
+      () => {},
+    )
+    if (path !== null) {
+      if (this.#door === undefined) throw new RelicDied(await exit)
+      try {
+        await this.#deps.poller.untilHealthy(this.#door, path, limited, (probe) => this.#remember(probe))
+      } catch (error) {
+        // A wait that was cut short tells why it was, not that it was.
+        throw limited.aborted ? limited.reason : error
+      }
+    }
+    const internal_url = `http://${this.entry.view.container_name}:${this.#request.port}`
+    await this.#update({ status: 'healthy', healthy_at: timestamp(), internal_url })
+    const { view } = this.entry
+    this.#deps.log.info(
+      { event: 'relic.healthy', relic_id: view.relic_id, relic_name: view.relic_name, session_id: view.session_id },
+      'relic healthy',
+    )
+  }
+
+  /** Follows a relic that runs: keeps its health current, and restarts it when it dies. */
+  async #supervise(): Promise<void> {
+    try {
+      for (;;) {
+        const watching = new AbortController()
+        const probing = this.#probeRegularly(watching.signal)
+        const state = await this.#exit
+        watching.abort()
+        await probing
+        await this.#drained()
+        if (this.#wanted !== 'running') return
+        if (!(await this.#revive(state))) return
+      }
+    } catch (error) {
+      if (this.#detach.signal.aborted) return
+      this.#deps.log.error(
+        { event: 'relic.supervision_failed', relic_id: this.entry.id, error: messageOf(error) },
+        'a relic is no longer watched',
+      )
+    }
+  }
+
+  /** Starts a relic that ended by itself again, as often as its policy says; false where it is over. */
+  async #revive(ended: ContainerState | undefined): Promise<boolean> {
+    let last = ended
+    for (;;) {
+      const { max_retries } = this.#request.restart_policy
+      const clean = last?.exitCode === 0
+      if (last === undefined || clean || this.entry.view.restarts >= max_retries) {
+        await this.#settle(last)
+        return false
+      }
+      const pause = Math.min(RESTART_PAUSE_MS * 2 ** this.entry.view.restarts, LONGEST_RESTART_PAUSE_MS)
+      await this.#update({ status: 'starting', restarts: this.entry.view.restarts + 1 })
+      await sleep(pause, undefined, { signal: this.#detach.signal })
+      if (this.#wanted !== 'running') return false
+      this.#deps.log.warn(
+        {
+          event: 'relic.restarted',
+          relic_id: this.entry.id,
+          exit_code: last.exitCode,
+          restarts: this.entry.view.restarts,
+        },
+        'relic restarted',
+      )
+      try {
+        await this.#launch()
+        await this.#untilHealthy(AbortSignal.any([this.#starting.signal, this.#detach.signal]))
+        return true
+      } catch (error) {
+        this.#detach.signal.throwIfAborted()
+        if (this.#wanted !== 'running') {
+          // The stop may have come before the start that it was to undo.
+          await this.#deps.engine.containers.kill(this.#containerId())
+          return false
+        }
+        last =
+          error instanceof RelicDied ? error.state : await this.#deps.engine.containers.inspect(this.#containerId())
+        if (last?.status === 'running') {
+          await this.#deps.engine.containers.kill(last.id)
+          last = await this.#deps.engine.containers.inspect(last.id)
+        }
+      }
+    }
+  }
+
+  /** Records the end of a relic that nobody asked to end. */
+  async #settle(state: ContainerState | undefined): Promise<void> {
+    const failure =
+      state === undefined
+        ? { code: 'lost' as const, message: 'The container was removed by somebody else while it ran', hint: null }
+        : state.exitCode === 0
+          ? null
+          : failureOf(state)
+    this.#wanted = 'stopped'
+    if (state === undefined) {
+      this.entry.containerId = null
+      this.entry.view.container_id = null
+    }
+    await this.#update({
+      status: failure === null ? 'stopped' : 'failed',
+      failure,
+      stopped_at: timestamp(state?.finishedAt),
+      internal_url: null,
+    })
+    await this.#deps.store.spools.seal(this.entry.id)
+    this.#deps.log.warn(
+      { event: 'relic.ended', relic_id: this.entry.id, failure: failure?.code },
+      'a relic ended by itself',
+    )
+  }
+
+  async #probeRegularly(signal: AbortSignal): Promise<void> {
+    const path = this.#request.health_check_endpoint
+    if (path === null) return
+    const over = AbortSignal.any([signal, this.#detach.signal])
+    while (!over.aborted) {
+      await sleep(PROBE_INTERVAL_MS, undefined, { signal: over, ref: false }).catch(() => {})
+      if (over.aborted || this.#door === undefined) continue
+      const probe = await this.#deps.poller.probe(this.#door, path, over)
+      if (!over.aborted) await this.#note(probe)
+    }
+  }
+
+  /** Adds a probe, and lets it decide between healthy and unhealthy. */
+  async #note(probe: Probe): Promise<void> {
+    this.#remember(probe)
+    const { status } = this.entry.view
+    const failing = this.#probes.slice(-UNHEALTHY_AFTER).every((known) => !known.healthy)
+    if (probe.healthy && status === 'unhealthy') await this.#update({ status: 'healthy' })
+    if (failing && this.#probes.length >= UNHEALTHY_AFTER && status === 'healthy')
+      await this.#update({ status: 'unhealthy' })
+  }
+
+  #remember(probe: Probe): void {
+    this.#probes.push(probe)
+    if (this.#probes.length > PROBES_KEPT) this.#probes.shift()
+  }
+
+  /** Ends the process where one runs, and waits for the rest of its output. */
+  async #halt(graceSeconds: number): Promise<void> {
+    this.#wanted = 'stopped'
+    const { containerId } = this.entry
+    if (containerId === null) return
+    if (graceSeconds > 0) await this.#deps.engine.containers.stop(containerId, graceSeconds)
+    else await this.#deps.engine.containers.kill(containerId)
+    await this.#exit
+    await this.#drained()
+  }
+
+  async #drained(): Promise<void> {
+    await Promise.race([this.#pumping, sleep(OUTPUT_DRAIN_MS, undefined, { ref: false })])
+  }
+
+  /** A start that failed leaves no container: only the record of why. */
+  async #undo(error: unknown, overdue: boolean): Promise<AppError> {
+    this.#wanted = 'stopped'
+    const { containerId } = this.entry
+    // Killed first: only then is what it wrote complete.
+    if (containerId !== null) await this.#deps.engine.containers.kill(containerId).catch(() => false)
+    const problem = await this.#problem(error, overdue)
+    if (containerId !== null) {
+      await this.#deps.docker.remove(containerId).catch((failure: unknown) => {
+        this.#deps.log.error(
+          { event: 'relic.undo_failed', relic_id: this.entry.id, error: messageOf(failure) },
+          'the container of a relic that failed to start could not be removed',
+        )
+      })
+    }
+    this.entry.containerId = null
+    this.entry.live = false
+    this.entry.request = null
+    const failure = failureFrom(problem, error)
+    await this.#update({ status: 'failed', failure, container_id: null, stopped_at: timestamp(), internal_url: null })
+    await this.#deps.store.spools.seal(this.entry.id)
+    this.#deps.log.warn(
+      {
+        event: 'relic.start_failed',
+        relic_id: this.entry.id,
+        session_id: this.entry.sessionId,
+        failure: failure.code,
+        detail: failure.message,
+      },
+      'relic failed to start',
+    )
+    return problem
+  }
+
+  /** What the caller is told of a start that failed, with the end of the log. */
+  async #problem(error: unknown, overdue: boolean): Promise<AppError> {
+    await this.#drained()
+    const logsTail = (await lastLines(this.#deps.store.spools, this.entry.id, TAIL_LINES)) || undefined
+    const instance = `/containers/relic/${this.entry.id}`
+    const name = this.entry.name
+    if (error instanceof RelicDied) {
+      const { state } = error
+      const failure = state === undefined ? undefined : failureOf(state)
+      const detail =
+        state === undefined
+          ? 'its container was removed by somebody else'
+          : `its container ended with exit code ${state.exitCode}`
+      const code = failure?.code === 'start_failed' ? 'start_failed' : 'health_check_timeout'
+      const hint = failure?.hint ?? 'logs_tail has the last lines that it wrote.'
+      return new AppError(code, `Relic "${name}" never got healthy: ${detail}`, {
+        cause: error,
+        instance,
+        logsTail,
+        hint,
+      })
+    }
+    if (error instanceof EngineError || (error instanceof AppError && !overdue)) {
+      const details = { ...error.details, cause: error, instance, ...(logsTail ? { logsTail } : {}) }
+      return error instanceof EngineError
+        ? new EngineError(error.fault, error.message, details)
+        : new AppError(error.code, error.message, details)
+    }
+    const timedOut = overdue || (error as Error)?.name === 'TimeoutError' || (error as Error)?.name === 'AbortError'
+    if (timedOut) {
+      const { health_check_endpoint, health_check_timeout_seconds, port, resource_limits } = this.#request
+      const last = this.#probes.at(-1)
+      const bound = overdue ? resource_limits.timeout_seconds : health_check_timeout_seconds
+      const seen = last === undefined ? 'it was not ready to be asked' : `last, ${last.error}`
+      return new AppError('health_check_timeout', `Relic "${name}" was not healthy within ${bound} seconds: ${seen}`, {
+        cause: error,
+        instance,
+        logsTail,
+        hint: `A 2xx from ${health_check_endpoint} on port ${port} makes it healthy. Check health_check_endpoint and port, or allow more time.`,
+      })
+    }
+    return new AppError('internal_error', `Relic "${name}" could not be started`, { cause: error, instance, logsTail })
+  }
+
+  async #pump(output: AsyncIterable<OutputChunk>): Promise<void> {
+    const spool = this.#spool
+    try {
+      for await (const chunk of output) await spool?.append(chunk.stream, chunk.bytes)
+    } catch (error) {
+      if (this.#detach.signal.aborted || isEngineFault(error, 'not_found')) return
+      this.#deps.log.warn(
+        { event: 'relic.output_broke', relic_id: this.entry.id, error: messageOf(error) },
+        'the output of a relic broke off',
+      )
+    }
+  }
+
+  async #update(change: Partial<Relic> & { status: RelicStatus }, rowStatus: string = change.status): Promise<void> {
+    const told = this.entry.view.status !== change.status
+    Object.assign(this.entry.view, change)
+    this.entry.status = rowStatus
+    await this.#deps.store.relics.update(this.entry)
+    if (told) this.#spool?.state({ status: change.status, at: timestamp() })
+  }
+
+  #containerId(): string {
+    if (this.entry.containerId === null) throw new AppError('conflict', `Relic "${this.entry.id}" has no container`)
+    return this.entry.containerId
+  }
+
+  /** One of stop, restart and remove at a time, in the order they came. */
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work)
+    this.#turn = result.catch(() => {})
+    return result
+  }
+}
+
+function failureFrom(problem: AppError, error: unknown): NonNullable<Relic['failure']> {
+  if (error instanceof RelicDied && error.state !== undefined && error.state.exitCode !== 0)
+    return failureOf(error.state)
+  const code = problem.code === 'health_check_timeout' ? problem.code : outcomeOfError(problem).failure?.code
+  return { code: code ?? 'engine_error', message: problem.message, hint: problem.details.hint ?? null }
+}

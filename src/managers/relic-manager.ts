@@ -1,0 +1,210 @@
+import { randomUUID } from 'node:crypto'
+import { type Page, timestamp } from '../domain/common.ts'
+import type { Relic, RelicHealth, StartRelic } from '../domain/relic.ts'
+import type { ContainerState, EngineInfo } from '../engine/engine.ts'
+import { AppError } from '../errors.ts'
+import { type Profiles, profileFor, requireNetwork } from '../policy/profiles.ts'
+import type { ListFilter } from '../store/records.ts'
+import { requireCallerLabels } from './docker-manager.ts'
+import { requireGpu } from './gpu.ts'
+import { containerName, newId } from './names.ts'
+import { DELETED, type RelicDecision, type RelicEntry, RelicLife, type RelicLifeDeps } from './relic-life.ts'
+import type { SessionGate } from './session-gate.ts'
+
+export interface RelicManagerOptions extends RelicLifeDeps {
+  engineInfo: EngineInfo
+  profiles: Profiles
+  gate: SessionGate
+}
+
+const RESTART_GRACE_SECONDS = 10
+const DELETE_GRACE_SECONDS = 10
+
+/** Relics: starts, tells, stops, restarts and removes them. */
+export class RelicManager {
+  readonly #options: RelicManagerOptions
+  /** Every relic that has a container, or is getting one. */
+  readonly #lives = new Map<string, RelicLife>()
+
+  constructor(options: RelicManagerOptions) {
+    this.#options = options
+  }
+
+  /** Starts a relic and answers when it is healthy; a start that fails leaves no container. */
+  async start(request: StartRelic): Promise<Relic> {
+    const { gate, store } = this.#options
+    gate.requireOpen(request.session_id)
+    const decision = this.#decide(request)
+    const id = newId('relic')
+    const entry: RelicEntry = {
+      id,
+      sessionId: request.session_id,
+      name: request.relic_name,
+      status: 'preparing',
+      live: true,
+      containerId: null,
+      nonce: randomUUID(),
+      request,
+      view: preparingRelic(id, request),
+    }
+    this.#requireFreeName(request.session_id, request.relic_name)
+    const life = this.#keep(entry, request, decision)
+    try {
+      await store.sessions.touch(request.session_id)
+      await store.relics.insert(entry)
+      return await life.start()
+    } finally {
+      if (!entry.live) this.#lives.delete(id)
+    }
+  }
+
+  async get(id: string): Promise<Relic> {
+    return (await this.#entry(id)).view
+  }
+
+  /** Newest first. */
+  list(filter: ListFilter): Promise<Page<Relic>> {
+    return this.#options.store.relics.list({ ...filter, exceptStatus: DELETED })
+  }
+
+  async stop(id: string, graceSeconds: number): Promise<Relic> {
+    const entry = await this.#entry(id)
+    return this.#lives.get(id)?.stop(graceSeconds) ?? entry.view
+  }
+
+  /** Starts the same container again, stopping it before where it runs. */
+  async restart(id: string): Promise<Relic> {
+    const entry = await this.#entry(id)
+    this.#options.gate.requireOpen(entry.sessionId)
+    const life = this.#lives.get(id)
+    if (life === undefined) {
+      throw new AppError('conflict', `Relic "${id}" has no container that could be started again`, {
+        hint: 'Start a new relic.',
+      })
+    }
+    this.#requireFreeName(entry.sessionId, entry.name, id)
+    return life.restart(RESTART_GRACE_SECONDS)
+  }
+
+  /** Removes a relic; one that was removed before stays removed. */
+  async remove(id: string, graceSeconds = DELETE_GRACE_SECONDS): Promise<void> {
+    const stored = await this.#options.store.relics.get(id)
+    if (stored === undefined) throw unknownRelic(id)
+    const life = this.#lives.get(id)
+    if (life !== undefined) {
+      await life.remove(graceSeconds)
+      this.#lives.delete(id)
+    } else if (stored.status !== DELETED) {
+      await this.#options.store.relics.update({ ...stored, status: DELETED, live: false, request: null })
+      await this.#options.store.spools.remove(id)
+    }
+  }
+
+  async health(id: string): Promise<RelicHealth> {
+    const { view } = await this.#entry(id)
+    return (
+      this.#lives.get(id)?.health() ?? {
+        relic_id: id,
+        status: view.status,
+        healthy: view.status === 'healthy',
+        probes: [],
+      }
+    )
+  }
+
+  /** Relics of a session that have a container, or are getting one. */
+  liveIn(sessionId: string): string[] {
+    return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.id)
+  }
+
+  isLive(id: string): boolean {
+    return this.#lives.has(id)
+  }
+
+  get count(): number {
+    return this.#lives.size
+  }
+
+  /** Takes over the container of a relic that an earlier process started. */
+  async adopt(entry: RelicEntry, state: ContainerState): Promise<void> {
+    const { request } = entry
+    if (request === null) throw new Error(`Relic ${entry.id} was stored without its request`)
+    await this.#keep(entry, request, this.#decide(request)).adopt(state)
+  }
+
+  /** Leaves every relic running for the next start of the service. */
+  detach(): void {
+    for (const life of this.#lives.values()) life.detach()
+  }
+
+  #keep(entry: RelicEntry, request: StartRelic, decision: RelicDecision): RelicLife {
+    const life = new RelicLife(this.#options, entry, request, decision)
+    this.#lives.set(entry.id, life)
+    return life
+  }
+
+  async #entry(id: string): Promise<RelicEntry> {
+    const entry = this.#lives.get(id)?.entry ?? (await this.#options.store.relics.get(id))
+    if (entry === undefined || entry.status === DELETED) throw unknownRelic(id)
+    return entry
+  }
+
+  /** The alias of a relic is its name: two of one name would share it. */
+  #requireFreeName(sessionId: string, name: string, exceptId?: string): void {
+    const twin = [...this.#lives.values()].find(
+      ({ entry }) =>
+        entry.sessionId === sessionId &&
+        entry.name === name &&
+        entry.id !== exceptId &&
+        entry.view.status !== 'stopped' &&
+        entry.view.status !== 'failed',
+    )
+    if (twin === undefined) return
+    throw new AppError('conflict', `Session "${sessionId}" has a relic "${name}" already: ${twin.entry.id}`, {
+      instance: `/containers/relic/${twin.entry.id}`,
+      hint: 'Use that one, choose another relic_name, or delete it first.',
+    })
+  }
+
+  #decide(request: StartRelic): RelicDecision {
+    const { images, profiles, volumes, engineInfo } = this.#options
+    const profile = profileFor(profiles, 'relic', request.profile)
+    requireNetwork(profile, 'session')
+    requireCallerLabels(request.labels)
+    images.requireAllowed(request)
+    if (request.gpu !== undefined) requireGpu(engineInfo)
+    const invalidPort = Object.keys(request.ports).find((port) => Number(port) > 65_535)
+    if (invalidPort !== undefined) {
+      throw new AppError('validation_failed', `ports.${invalidPort}: ports end at 65535`)
+    }
+    return { profile, volumes: volumes.decide(request.volumes) }
+  }
+}
+
+function unknownRelic(id: string): AppError {
+  return new AppError('not_found', `There is no relic "${id}"`)
+}
+
+function preparingRelic(id: string, request: StartRelic): Relic {
+  return {
+    relic_id: id,
+    relic_name: request.relic_name,
+    session_id: request.session_id,
+    status: 'preparing',
+    failure: null,
+    internal_url: null,
+    network: null,
+    container_id: null,
+    container_name: containerName('relic', request.relic_name, request.session_id, id),
+    image: request.image ?? null,
+    image_id: null,
+    port: request.port,
+    ports: {},
+    restarts: 0,
+    created_at: timestamp(),
+    started_at: null,
+    healthy_at: null,
+    stopped_at: null,
+    labels: request.labels,
+  }
+}

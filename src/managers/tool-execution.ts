@@ -1,0 +1,447 @@
+/** One tool run from its place in the queue to its end: the state machine that the store records. */
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { timestamp } from '../domain/common.ts'
+import { type ExecuteTool, hasEnded, type RunTimings, type ToolRun, type ToolStatus } from '../domain/tool.ts'
+import type { Attachment, ContainerState, Engine, OutputChunk, PathStat } from '../engine/engine.ts'
+import type { MountSpec, NetworkAttachment } from '../engine/spec.ts'
+import { AppError, EngineError, messageOf } from '../errors.ts'
+import { planTool } from '../policy/container-policy.ts'
+import type { Profile } from '../policy/profiles.ts'
+import type { VolumeDecision } from '../policy/volumes.ts'
+import type { Entry } from '../store/records.ts'
+import type { SpoolWriter } from '../store/spool-writer.ts'
+import type { Store } from '../store/store.ts'
+import type { ArtifactCollector } from './artifact-collector.ts'
+import { untilEnded } from './container-end.ts'
+import type { DockerManager } from './docker-manager.ts'
+import type { ImageManager, ResolvedImage } from './image-manager.ts'
+import type { Log } from './log.ts'
+import { containerName } from './names.ts'
+import type { NetworkManager } from './network-manager.ts'
+import { type EndReason, type Outcome, outcomeOf, outcomeOfError } from './outcome.ts'
+import { OutputCapture } from './output-capture.ts'
+import { outputAfter, spooledOutput } from './output-source.ts'
+import type { RunQueue } from './queue.ts'
+import { resultOf } from './result.ts'
+import { UsageMeter } from './usage-meter.ts'
+import type { VolumeResolver } from './volume-resolver.ts'
+import { type FolderPlan, fillFolders, folderMounts, needsFilling, planFolders } from './writable-folders.ts'
+
+export type ToolEntry = Entry<ExecuteTool, ToolRun>
+
+export interface ToolExecutionDeps {
+  engine: Engine
+  store: Store
+  docker: DockerManager
+  networks: NetworkManager
+  images: ImageManager
+  volumes: VolumeResolver
+  queue: RunQueue
+  collector: ArtifactCollector
+  log: Log
+}
+
+/** What policy decided about a request before it was accepted. */
+export interface ToolDecision {
+  profile: Profile
+  volumes: readonly VolumeDecision[]
+}
+
+/** After its end, a container's output stream ends within moments, unless the engine died with it. */
+const OUTPUT_DRAIN_MS = 10_000
+/** How long a run whose engine is away waits for it beyond its own timeout. */
+const ENGINE_AWAY_MS = 60_000
+
+/** All that a container is created from. */
+interface Prepared {
+  image: ResolvedImage
+  network: NetworkAttachment
+  mounts: MountSpec[]
+  folders: FolderPlan
+}
+
+export class ToolExecution {
+  readonly entry: ToolEntry
+  /** Resolves with the ended run; never rejects. Undecided where the service stops before the end. */
+  readonly ended: Promise<ToolRun>
+  readonly #deps: ToolExecutionDeps
+  readonly #request: ExecuteTool
+  readonly #decision: ToolDecision
+  readonly #capture = new OutputCapture()
+  readonly #abort = new AbortController()
+  readonly #detach = new AbortController()
+  #resolveEnded: (run: ToolRun) => void = () => {}
+  #spool: SpoolWriter | undefined
+  #endReason: EndReason | undefined
+  #release: (() => void) | undefined
+
+  constructor(deps: ToolExecutionDeps, entry: ToolEntry, request: ExecuteTool, decision: ToolDecision) {
+    this.#deps = deps
+    this.entry = entry
+    this.#request = request
+    this.#decision = decision
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve
+    })
+  }
+
+  /** The run as it is, with the output so far. */
+  get view(): ToolRun {
+    return hasEnded(this.entry.view.status) ? this.entry.view : { ...this.entry.view, ...this.#outputView() }
+  }
+
+  /** Takes a run through all of its states. */
+  async run(): Promise<void> {
+    await this.#settling(async () => {
+      await this.#openSpool()
+      const began = performance.now()
+      this.#release = await this.#deps.queue.acquire(this.entry.sessionId, this.#request.priority, this.#abort.signal)
+      this.#timed('queue_ms', began)
+      const prepared = await this.#prepare()
+      return this.#start(prepared)
+    })
+  }
+
+  /** Takes over a container that an earlier process started. */
+  async adopt(state: ContainerState): Promise<void> {
+    await this.#settling(async () => {
+      await this.#openSpool()
+      const { engine, store } = this.#deps
+      for await (const chunk of spooledOutput(store.spools, this.entry.id)) this.#capture.add(chunk)
+      const known = { stdout: this.#capture.stdout.bytes, stderr: this.#capture.stderr.bytes }
+      const output = outputAfter(engine.containers, state.id, known, this.#detach.signal)
+      const usage = state.status === 'running' ? new UsageMeter(engine.containers, state.id) : undefined
+      await this.#update(
+        { status: 'running', container_id: state.id, started_at: timestamp(state.startedAt) },
+        state.id,
+      )
+      return this.#watch(state.id, output, usage, state.startedAt ?? new Date(), undefined)
+    })
+  }
+
+  /** Ends the run as `cancelled`; a container that runs is killed, or asked first where there is a grace. */
+  async cancel(graceSeconds?: number): Promise<void> {
+    await this.#end('cancelled', graceSeconds)
+  }
+
+  /** Leaves the run to the next start of the service: nothing about it is settled any more. */
+  detach(): void {
+    this.#detach.abort()
+    this.#abort.abort(new Error('The service is stopping'))
+  }
+
+  async #settling(work: () => Promise<Outcome>): Promise<void> {
+    let outcome: Outcome
+    try {
+      outcome = await work()
+    } catch (error) {
+      if (this.#detach.signal.aborted) return
+      outcome = this.#failed(error)
+    } finally {
+      this.#release?.()
+    }
+    if (this.#detach.signal.aborted) return
+    await this.#finish(outcome)
+  }
+
+  #failed(error: unknown): Outcome {
+    // Whatever broke off on the way, it did so since the run was ended.
+    if (this.#endReason !== undefined) return { ...outcomeOf(NEVER_RAN, this.#endReason), exitCode: null }
+    if (!(error instanceof AppError)) {
+      this.#deps.log.error(
+        { event: 'tool.broke', execution_id: this.entry.id, err: error },
+        'a run failed by a fault of the service',
+      )
+    }
+    return outcomeOfError(error)
+  }
+
+  async #openSpool(): Promise<void> {
+    this.#spool = await this.#deps.store.spools.open(this.entry.id)
+    if (this.#spool.flushed === 0) this.#spool.state({ status: this.entry.view.status, at: timestamp() })
+  }
+
+  /** Image, network, volumes and folders, side by side. */
+  async #prepare(): Promise<Prepared> {
+    const { images, networks, volumes } = this.#deps
+    await this.#update({ status: 'preparing' })
+    const began = performance.now()
+    const [image, network, volumeMounts] = await Promise.all([
+      images.resolve(this.#request, this.entry.sessionId, this.#abort.signal),
+      this.#request.network_mode === 'session' ? networks.ensure(this.entry.sessionId) : undefined,
+      volumes.resolve(this.#decision.volumes, this.entry.sessionId),
+    ])
+    this.#timed('image_ms', began)
+    this.#abort.signal.throwIfAborted()
+    const folders = planFolders(this.#request, volumeMounts)
+    const attachment: NetworkAttachment =
+      network === undefined
+        ? { mode: this.#request.network_mode === 'bridge' ? 'bridge' : 'none' }
+        : { mode: 'session', networkId: network.id, aliases: [] }
+    return { image, network: attachment, mounts: [...volumeMounts, ...folderMounts(folders)], folders }
+  }
+
+  async #start(prepared: Prepared): Promise<Outcome> {
+    const { docker, engine } = this.#deps
+    const { image, folders } = prepared
+    const began = performance.now()
+    const containerId = await docker.create({
+      owner: {
+        kind: 'tool',
+        id: this.entry.id,
+        session: this.entry.sessionId,
+        name: this.entry.name,
+        nonce: this.entry.nonce,
+      },
+      containerName: containerName('tool', this.entry.name, this.entry.sessionId, this.entry.id),
+      imageId: image.id,
+      plan: planTool(this.#request, this.entry.id, this.#decision.profile, prepared.mounts),
+      network: prepared.network,
+      labels: this.#request.labels,
+    })
+    this.entry.containerId = containerId
+    let attachment: Attachment | undefined
+    try {
+      const [attached, before] = await Promise.all([
+        engine.containers.attach(containerId, {
+          stdin: this.#request.stdin !== undefined,
+          signal: this.#detach.signal,
+        }),
+        this.#deps.collector.outputBefore(containerId),
+        needsFilling(folders, image.user)
+          ? fillFolders(engine.containers, containerId, folders, this.#abort.signal)
+          : undefined,
+      ])
+      attachment = attached
+      // Filling opens /output to other users, which touches it as well.
+      const reference = needsFilling(folders, image.user)
+        ? await this.#deps.collector.outputBefore(containerId)
+        : before
+      this.#timed('create_ms', began)
+      this.#abort.signal.throwIfAborted()
+      return await this.#startProcess(containerId, attached, image, reference)
+    } finally {
+      attachment?.close()
+    }
+  }
+
+  async #startProcess(
+    containerId: string,
+    attachment: Attachment,
+    image: ResolvedImage,
+    before: PathStat | undefined,
+  ): Promise<Outcome> {
+    const { engine } = this.#deps
+    const began = performance.now()
+    await engine.containers.start(containerId)
+    const startedAt = new Date()
+    this.#timed('start_ms', began)
+    if (this.#request.stdin !== undefined) {
+      attachment.stdin.on('error', () => {
+        // The tool ended, or closed its stdin, before it had read everything.
+      })
+      attachment.stdin.end(this.#request.stdin)
+    }
+    const usage = new UsageMeter(engine.containers, containerId)
+    await this.#update(
+      {
+        status: 'running',
+        container_id: containerId,
+        image: image.reference,
+        image_id: image.id,
+        started_at: timestamp(startedAt),
+      },
+      containerId,
+    )
+    return this.#watch(containerId, attachment.output, usage, startedAt, before)
+  }
+
+  /** From a started container to its outcome, with output, usage and artifacts taken. */
+  async #watch(
+    containerId: string,
+    output: AsyncIterable<OutputChunk>,
+    usage: UsageMeter | undefined,
+    startedAt: Date,
+    before: PathStat | undefined,
+  ): Promise<Outcome> {
+    const { timeout_seconds } = this.#request.resource_limits
+    const pumping = this.#pump(output)
+    const remaining = startedAt.getTime() + timeout_seconds * 1000 - Date.now()
+    const timer = setTimeout(() => void this.#end('timeout'), Math.max(0, remaining))
+    let state: ContainerState | undefined
+    try {
+      // A cancel that came while the container was being started finds it here.
+      if (this.#endReason !== undefined) await this.#kill(containerId)
+      const until = startedAt.getTime() + timeout_seconds * 1000 + ENGINE_AWAY_MS
+      state = await untilEnded(this.#deps.engine.containers, containerId, this.#detach.signal, until)
+    } finally {
+      clearTimeout(timer)
+    }
+    const completedAt = state?.finishedAt ?? new Date()
+    await Promise.race([pumping, sleep(OUTPUT_DRAIN_MS, undefined, { ref: false })])
+    this.entry.view.resource_usage = usage?.stop() ?? null
+    const began = state?.startedAt ?? startedAt
+    Object.assign(this.entry.view, {
+      started_at: timestamp(began),
+      completed_at: timestamp(completedAt),
+      duration_ms: Math.max(0, completedAt.getTime() - began.getTime()),
+    })
+    this.entry.view.timings.run_ms = this.entry.view.duration_ms
+    if (state === undefined) {
+      return {
+        status: 'failed',
+        exitCode: null,
+        failure: { code: 'lost', message: 'The container was removed by somebody else while it ran', hint: null },
+      }
+    }
+    await this.#collect(containerId, before)
+    return outcomeOf(state, this.#endReason, timeout_seconds)
+  }
+
+  async #pump(output: AsyncIterable<OutputChunk>): Promise<void> {
+    try {
+      for await (const chunk of output) {
+        this.#capture.add(chunk)
+        await this.#spool?.append(chunk.stream, chunk.bytes)
+      }
+    } catch (error) {
+      if (this.#detach.signal.aborted) return
+      this.#deps.log.warn(
+        { event: 'tool.output_broke', execution_id: this.entry.id, error: messageOf(error) },
+        'the output of a run broke off',
+      )
+    }
+  }
+
+  /** Result and artifacts. What cannot be collected is logged: the run's own outcome stands. */
+  async #collect(containerId: string, before: PathStat | undefined): Promise<void> {
+    const began = performance.now()
+    let resultFile: string | undefined
+    try {
+      const collected = await this.#deps.collector.collect(
+        this.entry.id,
+        containerId,
+        this.#request.output_paths,
+        before,
+      )
+      this.entry.view.artifacts = collected.artifacts
+      resultFile = collected.resultFile
+      for (const warning of collected.warnings) {
+        this.#deps.log.warn(
+          { event: 'tool.artifact_skipped', execution_id: this.entry.id, warning },
+          'an artifact was left out',
+        )
+      }
+    } catch (error) {
+      this.#deps.log.warn(
+        { event: 'tool.collect_failed', execution_id: this.entry.id, error: messageOf(error) },
+        'artifacts could not be collected',
+      )
+    }
+    const { stdout } = this.#capture
+    Object.assign(this.entry.view, resultOf({ file: resultFile, stdout: stdout.text(), truncated: stdout.truncated }))
+    this.#timed('collect_ms', began)
+  }
+
+  async #finish(outcome: Outcome): Promise<void> {
+    const { docker, log, store } = this.#deps
+    const { view } = this.entry
+    Object.assign(view, this.#outputView(), {
+      status: outcome.status,
+      exit_code: outcome.exitCode,
+      failure: outcome.failure,
+      completed_at: view.completed_at ?? timestamp(),
+    })
+    const { containerId } = this.entry
+    const kept = !this.#request.cleanup && containerId !== null
+    this.entry.status = outcome.status
+    this.entry.live = false
+    // A container that is kept is claimed by its request, until its session is cleaned up.
+    if (!kept) this.entry.request = null
+    try {
+      await store.tools.update(this.entry)
+      this.#spool?.state({ status: view.status, at: timestamp() })
+      await store.spools.seal(this.entry.id)
+    } catch (error) {
+      log.error(
+        { event: 'tool.store_failed', execution_id: this.entry.id, err: error },
+        'the end of a run could not be stored',
+      )
+    }
+    if (containerId !== null && !kept) docker.removeLater(containerId)
+    log.info(
+      {
+        event: 'tool.finished',
+        execution_id: this.entry.id,
+        tool_name: view.tool_name,
+        session_id: view.session_id,
+        outcome: view.status,
+        failure: view.failure?.code,
+        exit_code: view.exit_code,
+        duration_ms: view.duration_ms,
+      },
+      'tool finished',
+    )
+    this.#resolveEnded(view)
+  }
+
+  async #end(reason: EndReason, graceSeconds?: number): Promise<void> {
+    if (this.#endReason !== undefined || hasEnded(this.entry.view.status)) return
+    this.#endReason = reason
+    this.#abort.abort(new Error(`The run is ended: ${reason}`))
+    const { containerId } = this.entry
+    if (containerId !== null && this.entry.view.status === 'running') await this.#kill(containerId, graceSeconds)
+  }
+
+  async #kill(containerId: string, graceSeconds?: number): Promise<void> {
+    const { containers } = this.#deps.engine
+    try {
+      if (graceSeconds !== undefined) await containers.stop(containerId, graceSeconds)
+      // Where it ended by itself in the meantime, its own end is what counts.
+      else if (!(await containers.kill(containerId))) this.#endReason = undefined
+    } catch (error) {
+      this.#deps.log.warn(
+        { event: 'tool.kill_failed', execution_id: this.entry.id, error: messageOf(error) },
+        'a run could not be killed',
+      )
+      if (!(error instanceof EngineError)) throw error
+    }
+  }
+
+  #outputView(): Pick<
+    ToolRun,
+    'stdout' | 'stderr' | 'stdout_bytes' | 'stderr_bytes' | 'stdout_truncated' | 'stderr_truncated'
+  > {
+    const { stdout, stderr } = this.#capture
+    return {
+      stdout: stdout.text(),
+      stderr: stderr.text(),
+      stdout_bytes: stdout.bytes,
+      stderr_bytes: stderr.bytes,
+      stdout_truncated: stdout.truncated,
+      stderr_truncated: stderr.truncated,
+    }
+  }
+
+  async #update(change: Partial<ToolRun> & { status: ToolStatus }, containerId?: string): Promise<void> {
+    const told = this.entry.view.status !== change.status
+    Object.assign(this.entry.view, change)
+    this.entry.status = change.status
+    if (containerId !== undefined) this.entry.containerId = containerId
+    await this.#deps.store.tools.update(this.entry)
+    if (told) this.#spool?.state({ status: change.status, at: timestamp() })
+  }
+
+  #timed(phase: keyof RunTimings, began: number): void {
+    this.entry.view.timings[phase] = Math.round((performance.now() - began) * 10) / 10
+  }
+}
+
+/** Stands for the state of a process that was never started. */
+const NEVER_RAN = { exitCode: 0, oomKilled: false, error: '' }
+
+/** A fresh nonce for one more attempt at a run that never started. */
+export function renewed(entry: ToolEntry): ToolEntry {
+  return { ...entry, nonce: randomUUID(), containerId: null }
+}

@@ -1,0 +1,108 @@
+import { randomUUID } from 'node:crypto'
+import { access, constants, readFile } from 'node:fs/promises'
+import { Readable } from 'node:stream'
+import { pack } from 'tar-stream'
+import type { Engine } from '../engine/engine.ts'
+import type { MountSpec } from '../engine/spec.ts'
+import { AppError } from '../errors.ts'
+import { encodeLabels, type Ownership } from '../labels.ts'
+import type { DockerManager } from './docker-manager.ts'
+import { InFlight } from './in-flight.ts'
+
+export const TOOLBOX_IMAGE = 'container-orchestrator/toolbox:1'
+/** Where the image has the binary: a volume mounted there is filled with it by the engine. */
+const FOLDER_IN_IMAGE = '/toolbox'
+/** Where containers have it. */
+export const TOOLBOX_FOLDER = '/.toolbox'
+const BINARIES = ['/opt/toolbox/busybox', '/usr/bin/busybox', '/bin/busybox']
+const BUILD_DEADLINE_MS = 120_000
+
+const DOCKERFILE = `FROM scratch
+COPY busybox /bin/busybox
+COPY busybox /toolbox/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+RUN ["/bin/busybox", "mkdir", "-m", "1777", "/tmp"]
+ENV PATH=/bin
+CMD ["sh"]
+`
+
+/** A static busybox in a volume: what the service runs in containers whose image has no tools. */
+export class Toolbox {
+  readonly #engine: Engine
+  readonly #docker: DockerManager
+  readonly #instance: string
+  readonly #binary: string | undefined
+  readonly #volumes = new InFlight<string>()
+
+  constructor(options: { engine: Engine; docker: DockerManager; instance: string; binary: string | undefined }) {
+    this.#engine = options.engine
+    this.#docker = options.docker
+    this.#instance = options.instance
+    this.#binary = options.binary
+  }
+
+  /** The read-only mount of the toolbox; image and volume are made where they are missing. */
+  async mount(): Promise<MountSpec> {
+    const source = await this.#volumes.share('volume', () => this.#volume())
+    return { type: 'volume', source, target: TOOLBOX_FOLDER, readOnly: true }
+  }
+
+  async #volume(): Promise<string> {
+    const image = (await this.#engine.images.inspect(TOOLBOX_IMAGE)) ?? (await this.#build())
+    const name = `toolbox_${this.#instance.slice(0, 8)}_${image.id.slice('sha256:'.length, 'sha256:'.length + 12)}`
+    if ((await this.#engine.volumes.inspect(name)) !== undefined) return name
+    const owner: Omit<Ownership, 'instance'> = { kind: 'toolbox', id: name, nonce: randomUUID() }
+    await this.#engine.volumes.create(name, encodeLabels({ ...owner, instance: this.#instance }))
+    // Creating a container fills an empty volume from the image; nothing is started.
+    const containerId = await this.#docker.create({
+      owner,
+      containerName: name,
+      imageId: image.id,
+      plan: {
+        command: ['true'],
+        environment: {},
+        openStdin: false,
+        resources: { memoryBytes: 16 * 1024 * 1024, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
+        sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
+        mounts: [{ type: 'volume', source: name, target: FOLDER_IN_IMAGE, readOnly: false }],
+        ports: [],
+      },
+      network: { mode: 'none' },
+    })
+    await this.#docker.remove(containerId)
+    return name
+  }
+
+  async #build() {
+    const context = pack()
+    context.entry({ name: 'busybox', mode: 0o755 }, await this.#readBinary())
+    context.entry({ name: 'Dockerfile' }, DOCKERFILE)
+    context.finalize()
+    await this.#engine.images.build({
+      context: Readable.from(context),
+      tag: TOOLBOX_IMAGE,
+      labels: {},
+      signal: AbortSignal.timeout(BUILD_DEADLINE_MS),
+    })
+    const image = await this.#engine.images.inspect(TOOLBOX_IMAGE)
+    if (image === undefined) throw new AppError('engine_error', 'The toolbox image vanished after it was built')
+    return image
+  }
+
+  async #readBinary(): Promise<Buffer> {
+    for (const path of this.#binary === undefined ? BINARIES : [this.#binary]) {
+      const readable = await access(path, constants.R_OK).then(
+        () => true,
+        () => false,
+      )
+      if (readable) return readFile(path)
+    }
+    throw new AppError(
+      'internal_error',
+      `The engine has no image ${TOOLBOX_IMAGE}, and there is no static busybox to make it from`,
+      {
+        hint: "Install Debian's busybox-static, or name a static busybox in CO_TOOLBOX_BINARY.",
+      },
+    )
+  }
+}

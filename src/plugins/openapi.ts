@@ -1,0 +1,81 @@
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import fp from 'fastify-plugin'
+import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import type { OpenAPIV3_1 } from 'openapi-types'
+import { schemas } from '../domain/common.ts'
+import { VERSION } from '../version.ts'
+
+const transform = createJsonSchemaTransform({ schemaRegistry: schemas })
+const transformObject = createJsonSchemaTransformObject({ schemaRegistry: schemas })
+
+/** The OpenAPI document, made from the routes' own schemas, and a page to read it on. */
+export const openapi = fp(async (app) => {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'container-orchestrator',
+        version: VERSION,
+        description: 'Safe containers for AI agents: tools, relics and workers on any machine with Docker.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      servers: [{ url: '/', description: 'This service' }],
+      tags: [
+        { name: 'Tools', description: 'One container per call, gone when it ends' },
+        { name: 'Relics', description: 'Services that live as long as their session' },
+        { name: 'Sessions', description: 'What containers share: a network, a lifetime' },
+        { name: 'Stats', description: 'What containers use' },
+        { name: 'Cleanup', description: 'Leaving nothing behind' },
+        { name: 'Service', description: 'The service itself' },
+      ],
+    },
+    transform,
+    transformObject: (document) => tidy(transformObject(document) as OpenAPIV3_1.Document),
+  })
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true })
+
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  app.get('/openapi.yaml', { schema: { hide: true } }, async (_request, reply) =>
+    reply.type('application/yaml; charset=utf-8').send(app.swagger({ yaml: true })),
+  )
+})
+
+/**
+ * Each registered schema comes twice, as it is sent and as it is received (`…Input`). What no path
+ * refers to goes, and a schema that is only ever received loses the suffix.
+ */
+function tidy(document: OpenAPIV3_1.Document): OpenAPIV3_1.Document {
+  const all = document.components?.schemas ?? {}
+  const used = new Set<string>()
+  const visit = (value: unknown): void => {
+    for (const [, name] of JSON.stringify(value).matchAll(/"#\/components\/schemas\/([^"]+)"/g)) {
+      if (name === undefined || used.has(name)) continue
+      used.add(name)
+      visit(all[name] ?? {})
+    }
+  }
+  visit(document.paths ?? {})
+  const rename = new Map([...used].map((name) => [name, renamed(name, used)]))
+  const kept = Object.fromEntries(
+    Object.entries(all)
+      .filter(([name]) => used.has(name))
+      .map(([name, schema]) => [rename.get(name) ?? name, schema] as const)
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  )
+  const tidied = JSON.stringify({ ...document, components: { ...document.components, schemas: kept } }).replace(
+    /"#\/components\/schemas\/([^"]+)"/g,
+    (_whole, name: string) => `"#/components/schemas/${rename.get(name) ?? name}"`,
+  )
+  return JSON.parse(namedWildcards(tidied))
+}
+
+/** The router's `*` is a parameter without a name; the document calls it `path`. */
+function namedWildcards(json: string): string {
+  return json.replaceAll('/{*}"', '/{path}"').replaceAll('"name":"*"', '"name":"path"')
+}
+
+function renamed(name: string, used: ReadonlySet<string>): string {
+  const bare = name.replace(/Input$/, '')
+  return bare !== name && !used.has(bare) ? bare : name
+}

@@ -1,0 +1,108 @@
+/** Every failure as an RFC 9457 problem: the one place where errors become answers. */
+import { STATUS_CODES } from 'node:http'
+import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify'
+import fp from 'fastify-plugin'
+import { hasZodFastifySchemaValidationErrors, isResponseSerializationError } from 'fastify-type-provider-zod'
+import { Problem } from '../domain/problem.ts'
+import { AppError, type ErrorCode, type FieldError, statusOf } from '../errors.ts'
+
+const CONTENT_TYPE = 'application/problem+json'
+
+/** Response schemas for the statuses that a route may fail with. */
+export function problems<S extends number>(...statuses: S[]) {
+  const entry = (status: S) => [
+    status,
+    { description: STATUS_CODES[status] ?? 'Error', content: { [CONTENT_TYPE]: { schema: Problem } } },
+  ]
+  return Object.fromEntries(statuses.map(entry)) as Record<
+    S,
+    { description: string; content: Record<string, { schema: typeof Problem }> }
+  >
+}
+
+export const problemDetails = fp(async (app) => {
+  app.setErrorHandler((error: FastifyError | AppError | Error, request, reply) =>
+    answer(translate(error, request), request, reply),
+  )
+  app.setNotFoundHandler((request, reply) =>
+    answer(
+      new AppError('not_found', `There is nothing at ${request.method} ${request.url.split('?')[0]}`, {
+        hint: 'GET /docs lists what there is.',
+      }),
+      request,
+      reply,
+    ),
+  )
+})
+
+function translate(error: FastifyError | AppError | Error, request: FastifyRequest): AppError {
+  if (error instanceof AppError) return error
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    const errors = error.validation.flatMap(fieldErrors)
+    const [first] = errors
+    const detail =
+      first === undefined ? 'The request is not valid' : `${first.path === '' ? 'body' : first.path}: ${first.message}`
+    return new AppError('validation_failed', detail, { errors, cause: error })
+  }
+  const status = 'statusCode' in error ? error.statusCode : undefined
+  if (status === 413) {
+    return new AppError('body_too_large', 'The body is larger than 1 MiB', {
+      hint: 'Send large files by volume, or in several runs.',
+      cause: error,
+    })
+  }
+  if (status === 404) return new AppError('not_found', error.message, { cause: error })
+  // Fastify's own refusals of what cannot be parsed: bad JSON, a wrong content type, a forbidden key.
+  if (status !== undefined && status >= 400 && status < 500 && !isResponseSerializationError(error)) {
+    return new AppError('validation_failed', error.message, {
+      cause: error,
+      hint: 'Send a JSON object with Content-Type: application/json.',
+    })
+  }
+  request.log.error({ event: 'request.failed', err: error }, 'a request failed by a fault of the service')
+  return new AppError('internal_error', 'The service failed on this request; its log tells why under the request id', {
+    cause: error,
+  })
+}
+
+/** The faults that one failed check tells, with dotted paths. */
+function fieldErrors({
+  keyword,
+  instancePath,
+  message = 'is not valid',
+  params,
+}: FastifySchemaValidationError): FieldError[] {
+  const path = instancePath.split('/').filter((part) => part !== '')
+  const { keys } = params as { keys?: string[] }
+  if (keyword === 'unrecognized_keys' && keys !== undefined) {
+    return keys.map((key) => ({ path: [...path, key].join('.'), message: 'unknown field' }))
+  }
+  return [{ path: path.join('.'), message }]
+}
+
+function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { hint, errors, logsTail, instance, retryAfterSeconds } = error.details
+  const status = statusOf(error.code)
+  if (status >= 500 && error.code !== 'internal_error') {
+    request.log.warn({ event: 'request.refused', code: error.code, detail: error.message }, 'request refused')
+  }
+  if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds))
+  const problem: Problem = {
+    type: `urn:container-orchestrator:problem:${error.code}`,
+    title: titleOf(error.code),
+    status,
+    detail: error.message,
+    code: error.code,
+    request_id: request.id,
+    ...(instance === undefined ? {} : { instance }),
+    ...(hint === undefined ? {} : { hint }),
+    ...(errors === undefined || errors.length === 0 ? {} : { errors }),
+    ...(logsTail === undefined ? {} : { logs_tail: logsTail }),
+  }
+  return reply.code(status).type(CONTENT_TYPE).serializer(JSON.stringify).send(problem)
+}
+
+function titleOf(code: ErrorCode): string {
+  const words = code.replaceAll('_', ' ')
+  return words.charAt(0).toUpperCase() + words.slice(1)
+}

@@ -1,0 +1,100 @@
+/** From a request and a profile to what the engine is asked for: pure, and the only way there. */
+
+import type { z } from 'zod'
+import type { Gpu } from '../domain/common.ts'
+import type { StartRelic } from '../domain/relic.ts'
+import type { ExecuteTool } from '../domain/tool.ts'
+import type { ContainerSpec, GpuSpec, MountSpec, PortSpec, ResourceSpec, SandboxSpec } from '../engine/spec.ts'
+import type { Profile } from './profiles.ts'
+import { toolEnvironment } from './tool-environment.ts'
+
+/** A container as policy decides it, before it has a name, an image and a place. */
+export type ContainerPlan = Omit<ContainerSpec, 'name' | 'imageId' | 'labels' | 'network'>
+
+const MIB = 1024 * 1024
+/** Where the engine publishes ports: reachable from this host alone. */
+const PUBLISH_ADDRESS = '127.0.0.1'
+
+export function planTool(
+  request: ExecuteTool,
+  executionId: string,
+  profile: Profile,
+  mounts: readonly MountSpec[],
+): ContainerPlan {
+  const environment = toolEnvironment(request, executionId)
+  // No image's home can be written to under a read-only root.
+  if (profile.readonlyRoot) environment['HOME'] ??= '/tmp'
+  return {
+    ...argv(request),
+    environment,
+    openStdin: request.stdin !== undefined,
+    resources: resources(request.resource_limits, profile),
+    sandbox: sandbox(profile, mounts),
+    mounts,
+    ports: [],
+    ...gpu(request.gpu),
+  }
+}
+
+export function planRelic(request: StartRelic, profile: Profile, mounts: readonly MountSpec[]): ContainerPlan {
+  return {
+    ...argv(request),
+    environment: {
+      ...request.environment,
+      ...(profile.readonlyRoot && request.environment['HOME'] === undefined ? { HOME: '/tmp' } : {}),
+    },
+    openStdin: false,
+    resources: resources(request.resource_limits, profile),
+    sandbox: sandbox(profile, mounts),
+    mounts,
+    ports: Object.entries(request.ports).map(
+      ([containerPort, hostPort]): PortSpec => ({
+        containerPort: Number(containerPort),
+        hostIp: PUBLISH_ADDRESS,
+        hostPort,
+      }),
+    ),
+    ...gpu(request.gpu),
+  }
+}
+
+function argv(request: { entrypoint?: readonly string[] | undefined; command?: readonly string[] | undefined }) {
+  return {
+    ...(request.entrypoint === undefined ? {} : { entrypoint: request.entrypoint }),
+    ...(request.command === undefined ? {} : { command: request.command }),
+  }
+}
+
+function resources(
+  limits: { memory_mb: number; cpu_limit: number; pids_limit: number },
+  profile: Profile,
+): ResourceSpec {
+  return {
+    memoryBytes: limits.memory_mb * MIB,
+    cpus: limits.cpu_limit,
+    pids: limits.pids_limit,
+    openFiles: profile.openFiles,
+  }
+}
+
+function sandbox(profile: Profile, mounts: readonly MountSpec[]): SandboxSpec {
+  // A mount that the caller placed at /tmp takes the tmpfs's place.
+  const tmpIsMounted = mounts.some((mount) => mount.target === '/tmp')
+  return {
+    readonlyRoot: profile.readonlyRoot,
+    capabilities: profile.capabilities,
+    tmpfs: tmpIsMounted ? [] : [{ target: '/tmp', bytes: profile.tmpBytes }],
+  }
+}
+
+function gpu(request: z.infer<typeof Gpu> | undefined): { gpu?: GpuSpec } {
+  if (request === undefined) return {}
+  return {
+    gpu: {
+      count: request.count,
+      deviceIds: request.device_ids,
+      capabilities: request.capabilities,
+      driver: request.driver,
+    },
+  }
+}

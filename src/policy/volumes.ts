@@ -1,0 +1,73 @@
+import { isAbsolute, normalize, sep } from 'node:path'
+import type { VolumeMount } from '../domain/common.ts'
+import type { MountSpec } from '../engine/spec.ts'
+import { AppError } from '../errors.ts'
+
+export interface VolumePolicy {
+  /** Host folders that may be mounted, absolute and free of symlinks. */
+  allowedHostRoots: readonly string[]
+  /** Volumes of the operator's that any session may mount, by their own names. */
+  sharedVolumes: readonly string[]
+}
+
+const NAMED_VOLUME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/
+/** The service's own tools and the kernel's file systems. */
+const RESERVED_TARGETS = ['/proc', '/sys', '/dev', '/.toolbox']
+
+export type VolumeDecision =
+  | { type: 'host'; source: string; target: string; readOnly: boolean }
+  | { type: 'shared'; source: string; target: string; readOnly: boolean }
+  | { type: 'session'; source: string; target: string; readOnly: boolean }
+
+/**
+ * What a requested mount is: a host path beneath an allowed root (by its words; whoever mounts it
+ * checks for symlinks), a shared volume, or a volume of the session. All else is denied.
+ */
+export function decideVolume(mount: VolumeMount, policy: VolumePolicy): VolumeDecision {
+  const target = normalize(mount.target)
+  requireMountTarget(target)
+  const common = { target, readOnly: mount.read_only }
+  if (isAbsolute(mount.source)) {
+    const source = withoutTrailingSlash(normalize(mount.source))
+    if (policy.allowedHostRoots.some((root) => isBeneath(source, root))) return { type: 'host', source, ...common }
+    throw new AppError('policy_denied', `Host path "${mount.source}" is not under a folder that the operator allows`, {
+      hint: 'CO_ALLOWED_HOST_ROOTS lists the host folders that may be mounted.',
+    })
+  }
+  if (!NAMED_VOLUME.test(mount.source)) {
+    throw new AppError(
+      'policy_denied',
+      `"${mount.source.slice(0, 80)}" is neither a volume's name nor an absolute host path`,
+    )
+  }
+  const type = policy.sharedVolumes.includes(mount.source) ? 'shared' : 'session'
+  return { type, source: mount.source, ...common }
+}
+
+/** Refuses a mount over the root, the kernel's file systems or the service's own tools. */
+export function requireMountTarget(target: string): void {
+  if (target !== '/' && !RESERVED_TARGETS.some((reserved) => isBeneath(target, reserved))) return
+  throw new AppError('policy_denied', `Nothing can be mounted at "${target}"`, {
+    hint: 'Choose a folder of your own, such as /data.',
+  })
+}
+
+/** True for `root` itself and all that lies in it. */
+export function isBeneath(path: string, root: string): boolean {
+  const base = withoutTrailingSlash(root)
+  return path === base || path.startsWith(base + sep)
+}
+
+/** Engine name of a session's volume: no other session can name it. */
+export function sessionVolumeName(sessionId: string, name: string): string {
+  return `volume_${sessionId}_${name}`
+}
+
+export function mountOf(decision: VolumeDecision, source: string): MountSpec {
+  const { target, readOnly } = decision
+  return { type: decision.type === 'host' ? 'bind' : 'volume', source, target, readOnly }
+}
+
+function withoutTrailingSlash(path: string): string {
+  return path.length > 1 && path.endsWith(sep) ? path.slice(0, -1) : path
+}

@@ -1,0 +1,79 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { Health, Liveness, ServiceInfo } from '../domain/health.ts'
+import type { HealthManager } from '../managers/health-manager.ts'
+import { VERSION } from '../version.ts'
+
+export const serviceRoutes: FastifyPluginAsyncZod<{ health: HealthManager }> = async (app, { health }) => {
+  const tags = ['Service']
+
+  app.get(
+    '/',
+    {
+      schema: {
+        tags,
+        operationId: 'getService',
+        summary: 'What this service is, and where to go',
+        response: { 200: ServiceInfo },
+      },
+    },
+    async () => ({
+      service: 'container-orchestrator',
+      version: VERSION,
+      description: 'Safe containers for AI agents: tools, relics and workers on any machine with Docker',
+      links: {
+        docs: '/docs',
+        openapi: '/openapi.json',
+        health: '/health',
+        tools: '/containers/tool',
+        relics: '/containers/relic',
+        sessions: '/sessions',
+        stats: '/containers/stats',
+        metrics: '/metrics',
+      },
+    }),
+  )
+
+  app.get(
+    '/health',
+    {
+      schema: {
+        tags,
+        operationId: 'getHealth',
+        summary: 'Health of the service and its engine',
+        response: {
+          200: Health,
+          503: { description: 'The engine does not answer', content: { 'application/json': { schema: Health } } },
+        },
+      },
+    },
+    async (_request, reply) => {
+      const state = await health.check()
+      return reply.code(state.status === 'unhealthy' ? 503 : 200).send(state)
+    },
+  )
+
+  app.get(
+    '/livez',
+    { schema: { tags, operationId: 'getLivez', summary: 'The process serves requests', response: { 200: Liveness } } },
+    async () => ({ status: 'ok' as const }),
+  )
+
+  app.get(
+    '/readyz',
+    {
+      schema: {
+        tags,
+        operationId: 'getReadyz',
+        summary: 'The service takes new work',
+        response: {
+          200: Liveness,
+          503: { description: 'It does not', content: { 'application/json': { schema: Liveness } } },
+        },
+      },
+    },
+    async (_request, reply) => {
+      const ready = await health.ready()
+      return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unavailable' })
+    },
+  )
+}

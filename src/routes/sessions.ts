@@ -1,0 +1,58 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { queryBoolean, SessionId } from '../domain/common.ts'
+import { CleanupReport, ListSessions, Session, SessionPage } from '../domain/session.ts'
+import type { SessionManager } from '../managers/session-manager.ts'
+import { problems } from '../plugins/problems.ts'
+
+const ById = z.strictObject({ session_id: SessionId })
+
+export const sessionRoutes: FastifyPluginAsyncZod<{ sessions: SessionManager }> = async (app, { sessions }) => {
+  const tags = ['Sessions']
+
+  app.get(
+    '/sessions',
+    {
+      schema: {
+        tags,
+        operationId: 'listSessions',
+        summary: 'List sessions',
+        querystring: ListSessions,
+        response: { 200: SessionPage, ...problems(400, 503) },
+      },
+    },
+    async (request) => sessions.list(request.query),
+  )
+
+  app.get(
+    '/sessions/:session_id',
+    {
+      schema: {
+        tags,
+        operationId: 'getSession',
+        summary: 'A session with its tools, relics, network and use',
+        params: ById,
+        response: { 200: Session, ...problems(400, 404, 503) },
+      },
+    },
+    async (request) => sessions.get(request.params.session_id),
+  )
+
+  app.delete(
+    '/sessions/:session_id',
+    {
+      schema: {
+        tags,
+        operationId: 'deleteSession',
+        summary: 'End a session and all that it has; may be repeated',
+        params: ById,
+        querystring: z.strictObject({ force: queryBoolean.optional(), dry_run: queryBoolean.optional() }),
+        response: { 200: CleanupReport, ...problems(400, 503) },
+      },
+    },
+    async (request) => {
+      const { force = false, dry_run = false } = request.query
+      return sessions.cleanup(request.params.session_id, { force, dryRun: dry_run })
+    },
+  )
+}

@@ -1,0 +1,65 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { AllStats, ContainerStats, ListStats, OneStatsQuery } from '../domain/stats.ts'
+import type { StatsManager } from '../managers/stats-manager.ts'
+import { problems } from '../plugins/problems.ts'
+import { callerSignal, type ServerSentEvent, sendEvents, wantsEvents } from './sse.ts'
+
+export interface StatsRoutesOptions {
+  stats: StatsManager
+  closing: AbortSignal
+}
+
+export const statsRoutes: FastifyPluginAsyncZod<StatsRoutesOptions> = async (app, { stats, closing }) => {
+  const tags = ['Stats']
+
+  app.get(
+    '/containers/stats',
+    {
+      schema: {
+        tags,
+        operationId: 'listStats',
+        summary: 'What all containers use',
+        querystring: ListStats,
+        response: { 200: AllStats, ...problems(400, 503) },
+      },
+    },
+    async (request) => stats.all(request.query),
+  )
+
+  app.get(
+    '/containers/stats/:id',
+    {
+      schema: {
+        tags,
+        operationId: 'getStats',
+        summary: 'What one container uses, by its id or that of its tool run or relic',
+        params: z.strictObject({ id: z.string().max(128) }),
+        querystring: OneStatsQuery,
+        response: {
+          200: {
+            description: 'A sample, or a stream of them',
+            content: { 'application/json': { schema: ContainerStats }, 'text/event-stream': { schema: z.string() } },
+          },
+          ...problems(400, 404, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const first = await stats.one(request.params.id)
+      if (!wantsEvents(request, request.query.follow)) return first
+      const signal = callerSignal(reply, closing)
+      return sendEvents(reply, samples(stats, request.params.id, signal)) as never
+    },
+  )
+}
+
+async function* samples(stats: StatsManager, id: string, signal: AbortSignal): AsyncGenerator<ServerSentEvent> {
+  let count = 0
+  let last: ContainerStats | undefined
+  for await (const sample of stats.follow(id, signal)) {
+    last = sample
+    yield { id: ++count, event: 'stats', data: sample }
+  }
+  if (!signal.aborted) yield { id: count + 1, event: 'end', data: last ?? null }
+}

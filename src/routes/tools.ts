@@ -1,0 +1,160 @@
+import { STATUS_CODES } from 'node:http'
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { ReadLogs } from '../domain/output.ts'
+import { ArtifactPage, ExecuteTool, hasEnded, ListTools, ToolRun, ToolRunPage } from '../domain/tool.ts'
+import type { ToolManager } from '../managers/tool-manager.ts'
+import { problems } from '../plugins/problems.ts'
+import type { Spools } from '../store/spools.ts'
+import { sendLogs } from './logs.ts'
+
+export interface ToolRoutesOptions {
+  tools: ToolManager
+  spools: Spools
+  closing: AbortSignal
+}
+
+const ById = z.strictObject({ execution_id: z.string().max(128) })
+const Text = z.string()
+
+export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (app, { tools, spools, closing }) => {
+  const tags = ['Tools']
+
+  app.post(
+    '/containers/tool/execute',
+    {
+      schema: {
+        tags,
+        operationId: 'executeTool',
+        summary: 'Run a tool and answer how it ended',
+        description:
+          'Answers 200 with the finished run, whatever its exit code; with `"wait": false` or `Prefer: respond-async`, 202 at once.',
+        body: ExecuteTool,
+        response: { 200: ToolRun, 202: ToolRun, ...problems(400, 403, 409, 413, 422, 429, 503) },
+      },
+    },
+    async (request, reply) => {
+      const execution = await tools.execute(request.body)
+      reply.header('location', `/containers/tool/${execution.entry.id}`)
+      const async = /(^|[,\s])respond-async($|[,;\s])/.test(String(request.headers['prefer'] ?? ''))
+      if (!request.body.wait || async) return reply.code(202).send(execution.view)
+      return reply.code(200).send(await execution.ended)
+    },
+  )
+
+  app.get(
+    '/containers/tool',
+    {
+      schema: {
+        tags,
+        operationId: 'listTools',
+        summary: 'List runs, newest first, without their output',
+        querystring: ListTools,
+        response: { 200: ToolRunPage, ...problems(400) },
+      },
+    },
+    async (request) => {
+      const { tool_name, ...filter } = request.query
+      return tools.list({ ...filter, name: tool_name })
+    },
+  )
+
+  app.get(
+    '/containers/tool/:execution_id',
+    {
+      schema: {
+        tags,
+        operationId: 'getTool',
+        summary: 'A run',
+        params: ById,
+        response: { 200: ToolRun, ...problems(404) },
+      },
+    },
+    async (request) => tools.get(request.params.execution_id),
+  )
+
+  app.get(
+    '/containers/tool/:execution_id/logs',
+    {
+      schema: {
+        tags,
+        operationId: 'getToolLogs',
+        summary: 'What a run wrote, as text or as Server-Sent Events',
+        params: ById,
+        querystring: ReadLogs,
+        response: { 200: textOrEvents('The output'), ...problems(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const id = request.params.execution_id
+      await tools.get(id)
+      const final = async () => {
+        const run = await tools.get(id)
+        return hasEnded(run.status) ? run : undefined
+      }
+      return sendLogs(request, reply, request.query, { spools, id, final, closing })
+    },
+  )
+
+  app.post(
+    '/containers/tool/:execution_id/cancel',
+    {
+      schema: {
+        tags,
+        operationId: 'cancelTool',
+        summary: 'Kill a run, and answer it ended',
+        params: ById,
+        response: { 200: ToolRun, ...problems(404, 409, 503) },
+      },
+    },
+    async (request) => tools.cancel(request.params.execution_id),
+  )
+
+  app.get(
+    '/containers/tool/:execution_id/artifacts',
+    {
+      schema: {
+        tags,
+        operationId: 'listToolArtifacts',
+        summary: 'Files that a run left',
+        params: ById,
+        response: { 200: ArtifactPage, ...problems(404) },
+      },
+    },
+    async (request) => ({ items: await tools.artifacts(request.params.execution_id), next_cursor: null }),
+  )
+
+  app.get(
+    '/containers/tool/:execution_id/artifacts/*',
+    {
+      schema: {
+        tags,
+        operationId: 'getToolArtifact',
+        summary: 'The content of one file that a run left',
+        params: z.strictObject({ execution_id: z.string().max(128), '*': z.string().max(2048) }),
+        response: {
+          200: { description: 'The file', content: { 'application/octet-stream': { schema: Text } } },
+          ...problems(404),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { artifact, content } = await tools.artifact(request.params.execution_id, request.params['*'])
+      return reply
+        .type('application/octet-stream')
+        .header('content-length', artifact.bytes)
+        .header('content-disposition', 'attachment')
+        .header('etag', `"${artifact.sha256}"`)
+        .serializer((payload: string) => payload)
+        .send(content as unknown as string)
+    },
+  )
+}
+
+/** The 200 of a route that answers text, or events to those who ask for them. */
+export function textOrEvents(description: string) {
+  return {
+    description: description || (STATUS_CODES[200] ?? ''),
+    content: { 'text/plain': { schema: Text }, 'text/event-stream': { schema: Text } },
+  }
+}

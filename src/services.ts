@@ -1,0 +1,75 @@
+/** The managers, made and joined: from a configuration, an engine and a store. */
+import type { Config } from './config.ts'
+import type { Engine, EngineInfo } from './engine/engine.ts'
+import { ArtifactCollector } from './managers/artifact-collector.ts'
+import { DockerManager } from './managers/docker-manager.ts'
+import { Door } from './managers/door.ts'
+import { HealthManager } from './managers/health-manager.ts'
+import { HealthPoller } from './managers/health-poller.ts'
+import { ImageManager } from './managers/image-manager.ts'
+import type { Log } from './managers/log.ts'
+import { NetworkManager } from './managers/network-manager.ts'
+import { RunQueue } from './managers/queue.ts'
+import { Reconciler } from './managers/reconciler.ts'
+import { RelicManager } from './managers/relic-manager.ts'
+import { SessionGate } from './managers/session-gate.ts'
+import { SessionManager } from './managers/session-manager.ts'
+import { StatsManager } from './managers/stats-manager.ts'
+import { ToolManager } from './managers/tool-manager.ts'
+import { Toolbox } from './managers/toolbox.ts'
+import { VolumeResolver } from './managers/volume-resolver.ts'
+import type { Store } from './store/store.ts'
+
+export interface Parts {
+  config: Config
+  engine: Engine
+  engineInfo: EngineInfo
+  store: Store
+  log: Log
+}
+
+export type Services = ReturnType<typeof buildServices>
+
+export function buildServices({ config, engine, engineInfo, store, log }: Parts) {
+  const { instance } = store
+  const gate = new SessionGate()
+  const docker = new DockerManager({ engine, instance, log })
+  const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, log })
+  const { allowedImages, allowBuild } = config
+  const images = new ImageManager({ engine, instance, allowedImages, allowBuild, log })
+  const policy = { allowedHostRoots: config.allowedHostRoots, sharedVolumes: config.sharedVolumes }
+  const volumes = new VolumeResolver({ engine, instance, policy })
+  const queue = new RunQueue({ concurrency: config.maxConcurrentRuns, limit: config.queueLimit })
+  const collector = new ArtifactCollector(engine.containers, store.artifacts)
+  const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
+  const poller = new HealthPoller(new Door(engine))
+  const shared = { engine, engineInfo, store, docker, networks, images, volumes, profiles: config.profiles, gate, log }
+  const tools = new ToolManager({ ...shared, queue, collector })
+  const relics = new RelicManager({ ...shared, toolbox, poller })
+  const stats = new StatsManager({ engine, docker })
+  const sessions = new SessionManager({ engine, store, docker, networks, images, tools, relics, stats, gate, log })
+  const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, log })
+  const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate })
+  return {
+    spools: store.spools,
+    docker,
+    networks,
+    tools,
+    relics,
+    stats,
+    sessions,
+    reconciler,
+    health,
+    counts: () => ({ tools_queued: queue.waiting, tools_running: queue.running, relics: relics.count }),
+
+    /** Takes no new work, lets runs in flight end for a while, and leaves the rest to the next start. */
+    async drain(seconds: number): Promise<void> {
+      gate.drain()
+      reconciler.end()
+      await tools.drain(seconds)
+      relics.detach()
+      stats.close()
+      await docker.settled()
+    },
+  }
+}

@@ -1,0 +1,70 @@
+/** SQLite through Kysely: node:sqlite in WAL mode, statements prepared once. */
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { Kysely, SqliteDialect } from 'kysely'
+import { migrate } from './migrations.ts'
+
+export interface Tables {
+  instance: { id: string; created_at: string }
+  records: RecordRow
+  sessions: { session_id: string; created_at: string; last_activity_at: string }
+}
+
+/** One container that the service promised: a tool run or a relic. */
+export interface RecordRow {
+  id: string
+  kind: 'tool' | 'relic' | 'worker'
+  session_id: string
+  name: string
+  status: string
+  /** 1 while it may still change or hold resources. */
+  live: number
+  /** Engine id, once the engine answered it. */
+  container_id: string | null
+  /** Of the latest attempt at a create: on the container's labels too. */
+  nonce: string
+  /** What the caller asked for, as JSON; null once nothing needs it. */
+  request: string | null
+  /** What callers see, as JSON. */
+  record: string
+}
+
+export type Database = Kysely<Tables>
+
+const BUSY_TIMEOUT_MS = 5_000
+const CACHED_STATEMENTS = 256
+
+/** Opens (and brings up to date) the database at a path; `:memory:` for one that is not kept. */
+export async function openDatabase(path: string): Promise<Database> {
+  const sqlite = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
+  sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON')
+  const database: Database = new Kysely<Tables>({ dialect: new SqliteDialect({ database: adapt(sqlite) }) })
+  await migrate(database)
+  return database
+}
+
+/** node:sqlite in the form that Kysely's dialect expects. */
+function adapt(sqlite: DatabaseSync) {
+  const statements = new Map<string, StatementSync>()
+  const statementOf = (sql: string): StatementSync => {
+    let statement = statements.get(sql)
+    if (statement === undefined) {
+      if (statements.size >= CACHED_STATEMENTS) statements.clear()
+      statement = sqlite.prepare(sql)
+      statements.set(sql, statement)
+    }
+    return statement
+  }
+  return {
+    close: () => sqlite.close(),
+    prepare: (sql: string) => {
+      const statement = statementOf(sql)
+      type Values = Parameters<StatementSync['all']>
+      return {
+        reader: statement.columns().length > 0,
+        all: (parameters: readonly unknown[]) => statement.all(...(parameters as Values)),
+        run: (parameters: readonly unknown[]) => statement.run(...(parameters as Values)),
+        iterate: (parameters: readonly unknown[]) => statement.iterate(...(parameters as Values)),
+      }
+    },
+  }
+}

@@ -1,0 +1,47 @@
+import { type Kysely, sql } from 'kysely'
+import { type Migration, Migrator } from 'kysely/migration'
+
+type AnyDatabase = Kysely<unknown>
+
+/** In order, by name. A migration that has been released never changes: add another. */
+const MIGRATIONS: Record<string, Migration> = {
+  '0001_records': {
+    async up(db: AnyDatabase) {
+      await db.schema
+        .createTable('instance')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .addColumn('created_at', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema
+        .createTable('sessions')
+        .addColumn('session_id', 'text', (column) => column.primaryKey())
+        .addColumn('created_at', 'text', (column) => column.notNull())
+        .addColumn('last_activity_at', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema
+        .createTable('records')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .addColumn('kind', 'text', (column) => column.notNull())
+        .addColumn('session_id', 'text', (column) => column.notNull())
+        .addColumn('name', 'text', (column) => column.notNull())
+        .addColumn('status', 'text', (column) => column.notNull())
+        .addColumn('live', 'integer', (column) => column.notNull())
+        .addColumn('container_id', 'text')
+        .addColumn('nonce', 'text', (column) => column.notNull())
+        .addColumn('request', 'text')
+        .addColumn('record', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema.createIndex('records_by_kind').on('records').columns(['kind', 'id']).execute()
+      await db.schema.createIndex('records_by_session').on('records').columns(['session_id', 'kind', 'id']).execute()
+      await sql`create index records_live on records (kind, id) where live = 1`.execute(db)
+      await sql`create index records_by_container on records (container_id) where container_id is not null`.execute(db)
+    },
+  },
+}
+
+/** Brings the schema up to date; throws where a migration fails. */
+export async function migrate<T>(database: Kysely<T>): Promise<void> {
+  const migrator = new Migrator({ db: database, provider: { getMigrations: async () => MIGRATIONS } })
+  const { error } = await migrator.migrateToLatest()
+  if (error !== undefined) throw error
+}

@@ -1,0 +1,130 @@
+import type { Page } from '../domain/common.ts'
+import type { Database, RecordRow } from './database.ts'
+
+/** What the store keeps of one container that the service promised. */
+export interface Entry<Request, View> {
+  id: string
+  sessionId: string
+  name: string
+  status: string
+  live: boolean
+  containerId: string | null
+  nonce: string
+  /** Null once the container has ended for good. */
+  request: Request | null
+  /** What callers see. */
+  view: View
+}
+
+export interface ListFilter {
+  session_id?: string | undefined
+  status?: string | undefined
+  name?: string | undefined
+  /** Leaves out the records with this status. */
+  exceptStatus?: string
+  limit?: number | undefined
+  cursor?: string | undefined
+}
+
+const DEFAULT_LIMIT = 100
+
+/** The records of one kind. Ids are UUIDv7, so their order is the order of creation. */
+export class Records<Request, View> {
+  readonly #database: Database
+  readonly #kind: RecordRow['kind']
+
+  constructor(database: Database, kind: RecordRow['kind']) {
+    this.#database = database
+    this.#kind = kind
+  }
+
+  async insert(entry: Entry<Request, View>): Promise<void> {
+    await this.#database
+      .insertInto('records')
+      .values({ kind: this.#kind, ...this.#row(entry) })
+      .execute()
+  }
+
+  async update(entry: Entry<Request, View>): Promise<void> {
+    const { id, ...row } = this.#row(entry)
+    await this.#database.updateTable('records').set(row).where('id', '=', id).where('kind', '=', this.#kind).execute()
+  }
+
+  async get(id: string): Promise<Entry<Request, View> | undefined> {
+    const row = await this.#database
+      .selectFrom('records')
+      .selectAll()
+      .where('id', '=', id)
+      .where('kind', '=', this.#kind)
+      .executeTakeFirst()
+    return row && this.#entry(row)
+  }
+
+  /** Newest first. */
+  async list(filter: ListFilter): Promise<Page<View>> {
+    const limit = filter.limit ?? DEFAULT_LIMIT
+    let query = this.#database.selectFrom('records').select(['id', 'record']).where('kind', '=', this.#kind)
+    if (filter.session_id !== undefined) query = query.where('session_id', '=', filter.session_id)
+    if (filter.status !== undefined) query = query.where('status', '=', filter.status)
+    if (filter.exceptStatus !== undefined) query = query.where('status', '!=', filter.exceptStatus)
+    if (filter.name !== undefined) query = query.where('name', '=', filter.name)
+    if (filter.cursor !== undefined) query = query.where('id', '<', filter.cursor)
+    const rows = await query
+      .orderBy('id', 'desc')
+      .limit(limit + 1)
+      .execute()
+    const shown = rows.slice(0, limit)
+    return {
+      items: shown.map((row) => JSON.parse(row.record) as View),
+      next_cursor: rows.length > limit ? (shown.at(-1)?.id ?? null) : null,
+    }
+  }
+
+  /** Those that may still change or hold resources, oldest first. */
+  async live(sessionId?: string): Promise<Entry<Request, View>[]> {
+    let query = this.#database.selectFrom('records').selectAll().where('kind', '=', this.#kind).where('live', '=', 1)
+    if (sessionId !== undefined) query = query.where('session_id', '=', sessionId)
+    const rows = await query.orderBy('id').execute()
+    return rows.map((row) => this.#entry(row))
+  }
+
+  async count(filter: { session_id?: string; status?: string; live?: boolean } = {}): Promise<number> {
+    let query = this.#database
+      .selectFrom('records')
+      .select((eb) => eb.fn.countAll<number>().as('count'))
+      .where('kind', '=', this.#kind)
+    if (filter.session_id !== undefined) query = query.where('session_id', '=', filter.session_id)
+    if (filter.status !== undefined) query = query.where('status', '=', filter.status)
+    if (filter.live !== undefined) query = query.where('live', '=', filter.live ? 1 : 0)
+    const { count } = await query.executeTakeFirstOrThrow()
+    return count
+  }
+
+  #row(entry: Entry<Request, View>): Omit<RecordRow, 'kind'> {
+    return {
+      id: entry.id,
+      session_id: entry.sessionId,
+      name: entry.name,
+      status: entry.status,
+      live: entry.live ? 1 : 0,
+      container_id: entry.containerId,
+      nonce: entry.nonce,
+      request: entry.request === null ? null : JSON.stringify(entry.request),
+      record: JSON.stringify(entry.view),
+    }
+  }
+
+  #entry(row: RecordRow): Entry<Request, View> {
+    return {
+      id: row.id,
+      sessionId: row.session_id,
+      name: row.name,
+      status: row.status,
+      live: row.live === 1,
+      containerId: row.container_id,
+      nonce: row.nonce,
+      request: row.request === null ? null : (JSON.parse(row.request) as Request),
+      view: JSON.parse(row.record) as View,
+    }
+  }
+}

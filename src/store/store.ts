@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { timestamp } from '../domain/common.ts'
+import type { Relic, StartRelic } from '../domain/relic.ts'
+import type { ExecuteTool, ToolRun } from '../domain/tool.ts'
+import { Artifacts } from './artifacts.ts'
+import { type Database, openDatabase } from './database.ts'
+import { Records } from './records.ts'
+import { Sessions } from './sessions.ts'
+import { Spools } from './spools.ts'
+
+export type ToolRecords = Records<ExecuteTool, ToolRun>
+export type RelicRecords = Records<StartRelic, Relic>
+
+/** All that is kept between starts, in one folder: the database, the output and the artifacts. */
+export class Store {
+  /** UUID of this installation, made with the store. */
+  readonly instance: string
+  readonly tools: ToolRecords
+  readonly relics: RelicRecords
+  readonly sessions: Sessions
+  readonly spools: Spools
+  readonly artifacts: Artifacts
+  readonly #database: Database
+
+  private constructor(folder: string, database: Database, instance: string) {
+    this.#database = database
+    this.instance = instance
+    this.tools = new Records(database, 'tool')
+    this.relics = new Records(database, 'relic')
+    this.sessions = new Sessions(database)
+    this.spools = new Spools(join(folder, 'spool'))
+    this.artifacts = new Artifacts(join(folder, 'artifacts'))
+  }
+
+  /** Opens the store in a folder, which is made where it is missing, readable to its owner alone. */
+  static async open(folder: string): Promise<Store> {
+    for (const path of [folder, join(folder, 'spool'), join(folder, 'artifacts')]) {
+      await mkdir(path, { recursive: true, mode: 0o700 })
+    }
+    const database = await openDatabase(join(folder, 'store.sqlite'))
+    return new Store(folder, database, await instanceOf(database))
+  }
+
+  async close(): Promise<void> {
+    await this.spools.close()
+    await this.#database.destroy()
+  }
+}
+
+async function instanceOf(database: Database): Promise<string> {
+  const known = await database.selectFrom('instance').select('id').executeTakeFirst()
+  if (known !== undefined) return known.id
+  const id = randomUUID()
+  await database.insertInto('instance').values({ id, created_at: timestamp() }).execute()
+  return id
+}
