@@ -5,10 +5,12 @@
  */
 
 /** Known to every room, and know only each other. */
-const GROUND = ['domain', 'errors', 'labels']
+const GROUND = ['domain', 'errors', 'labels', 'version']
 
 /** What each room of src/ may import beside itself. */
 const ROOMS = {
+  // With main the composition root: it makes the managers and joins them.
+  services: ['managers', 'engine', 'store', 'config', ...GROUND],
   app: ['routes', 'plugins', 'managers', 'config', ...GROUND],
   routes: ['managers', ...GROUND],
   plugins: GROUND,
@@ -22,6 +24,7 @@ const ROOMS = {
   domain: GROUND,
   errors: GROUND,
   labels: GROUND,
+  version: GROUND,
 }
 
 /** A room is a folder or a file of that name. */

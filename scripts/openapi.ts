@@ -1,13 +1,12 @@
 /** Writes openapi.yaml from the routes' schemas; with `--check`, fails where the file is not in step. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { pino } from 'pino'
-import { buildApp } from '../src/app.ts'
-import type { Services } from '../src/services.ts'
+import { type AppServices, buildApp } from '../src/app.ts'
 
 const FILE = new URL('../openapi.yaml', import.meta.url)
 
 // Describing the routes calls no manager: each is asked for when a request comes.
-const services = { counts: () => ({ tools_queued: 0, tools_running: 0, relics: 0 }) } as unknown as Services
+const services = { counts: () => ({ tools_queued: 0, tools_running: 0, relics: 0 }) } as unknown as AppServices
 const app = await buildApp({ services, log: pino({ level: 'silent' }) })
 await app.ready()
 const yaml = app.swagger({ yaml: true })

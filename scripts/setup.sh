@@ -27,9 +27,10 @@ source scripts/setup/packages.sh
 source scripts/setup/engine.sh
 
 # One set-up at a time in a checkout; where there is no flock (macOS), that is for the user to see to.
-mkdir -p .cache
+{ mkdir -p .cache && : >>.cache/setup.lock; } 2>/dev/null ||
+  fail "this user may not write to $PWD/.cache" 'Another user has run set-up in this checkout: give it to this one, or run as that user.'
 if command -v flock >/dev/null; then
-  exec 9>.cache/setup.lock
+  exec 9>>.cache/setup.lock
   flock -n 9 || { say 'waiting for another set-up of this checkout' && flock 9; }
 fi
 

@@ -1,22 +1,32 @@
 import helmet from '@fastify/helmet'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
-import { metrics } from './plugins/metrics.ts'
+import type { HealthManager } from './managers/health-manager.ts'
+import { type MetricsOptions, metrics } from './plugins/metrics.ts'
 import { openapi } from './plugins/openapi.ts'
 import { problemDetails } from './plugins/problems.ts'
-import { cleanupRoutes } from './routes/cleanup.ts'
-import { relicRoutes } from './routes/relics.ts'
+import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
+import { type RelicRoutesOptions, relicRoutes } from './routes/relics.ts'
 import { serviceRoutes } from './routes/service.ts'
 import { sessionRoutes } from './routes/sessions.ts'
-import { statsRoutes } from './routes/stats.ts'
-import { toolRoutes } from './routes/tools.ts'
-import type { Services } from './services.ts'
+import { type StatsRoutesOptions, statsRoutes } from './routes/stats.ts'
+import { type ToolRoutesOptions, toolRoutes } from './routes/tools.ts'
 
 const BODY_BYTES = 1024 * 1024
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
+/** What the routes are over. */
+export interface AppServices
+  extends Omit<ToolRoutesOptions, 'closing'>,
+    Omit<RelicRoutesOptions, 'closing'>,
+    Omit<StatsRoutesOptions, 'closing'>,
+    CleanupRoutesOptions,
+    MetricsOptions {
+  health: HealthManager
+}
+
 export interface AppOptions {
-  services: Services
+  services: AppServices
   log: FastifyBaseLogger
 }
 
@@ -61,9 +71,9 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
 
-  const { spools, tools, relics, sessions, networks, reconciler, stats, health } = services
-  await app.register(toolRoutes, { tools, spools, closing: closing.signal })
-  await app.register(relicRoutes, { relics, spools, closing: closing.signal })
+  const { logs, tools, relics, sessions, networks, reconciler, stats, health } = services
+  await app.register(toolRoutes, { tools, logs, closing: closing.signal })
+  await app.register(relicRoutes, { relics, logs, closing: closing.signal })
   await app.register(sessionRoutes, { sessions })
   await app.register(statsRoutes, { stats, closing: closing.signal })
   await app.register(cleanupRoutes, { sessions, networks, reconciler })

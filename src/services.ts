@@ -8,7 +8,9 @@ import { HealthManager } from './managers/health-manager.ts'
 import { HealthPoller } from './managers/health-poller.ts'
 import { ImageManager } from './managers/image-manager.ts'
 import type { Log } from './managers/log.ts'
+import { LogReader } from './managers/log-reader.ts'
 import { NetworkManager } from './managers/network-manager.ts'
+import { PortForwarder } from './managers/port-forwarder.ts'
 import { RunQueue } from './managers/queue.ts'
 import { Reconciler } from './managers/reconciler.ts'
 import { RelicManager } from './managers/relic-manager.ts'
@@ -42,17 +44,20 @@ export function buildServices({ config, engine, engineInfo, store, log }: Parts)
   const queue = new RunQueue({ concurrency: config.maxConcurrentRuns, limit: config.queueLimit })
   const collector = new ArtifactCollector(engine.containers, store.artifacts)
   const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
-  const poller = new HealthPoller(new Door(engine))
+  const door = new Door(engine)
+  const poller = new HealthPoller(door)
+  const forwarder = new PortForwarder(door)
   const shared = { engine, engineInfo, store, docker, networks, images, volumes, profiles: config.profiles, gate, log }
-  const tools = new ToolManager({ ...shared, queue, collector })
-  const relics = new RelicManager({ ...shared, toolbox, poller })
+  const tools = new ToolManager({ ...shared, toolbox, queue, collector })
+  const logs = new LogReader(store.spools)
+  const relics = new RelicManager({ ...shared, toolbox, poller, forwarder, logs })
   const stats = new StatsManager({ engine, docker })
   const sessions = new SessionManager({ engine, store, docker, networks, images, tools, relics, stats, gate, log })
   const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, log })
   const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate })
   return {
-    spools: store.spools,
     docker,
+    logs,
     networks,
     tools,
     relics,
@@ -68,6 +73,7 @@ export function buildServices({ config, engine, engineInfo, store, log }: Parts)
       reconciler.end()
       await tools.drain(seconds)
       relics.detach()
+      await forwarder.closeAll()
       stats.close()
       await docker.settled()
     },

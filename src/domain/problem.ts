@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import { z } from 'zod'
 import { ERROR_CODES } from '../errors.ts'
 import { named } from './common.ts'
@@ -19,3 +20,19 @@ export const Problem = named(
   }),
 )
 export type Problem = z.infer<typeof Problem>
+
+export const PROBLEM_CONTENT_TYPE = 'application/problem+json'
+
+interface ProblemResponse {
+  description: string
+  content: Record<typeof PROBLEM_CONTENT_TYPE, { schema: typeof Problem }>
+}
+
+/** Response schemas for the statuses that a route may fail with. */
+export function problems<S extends number>(...statuses: S[]): Record<S, ProblemResponse> {
+  const entries = statuses.map((status): [S, ProblemResponse] => [
+    status,
+    { description: STATUS_CODES[status] ?? 'Error', content: { [PROBLEM_CONTENT_TYPE]: { schema: Problem } } },
+  ])
+  return Object.fromEntries(entries) as Record<S, ProblemResponse>
+}

@@ -18,6 +18,8 @@ export async function untilEnded(
     try {
       await containers.wait(containerId, signal)
       const state = await containers.inspect(containerId)
+      // This service removes only what has ended: somebody else is removing it, and its end is theirs.
+      if (state?.status === 'removing' || state?.status === 'dead') return undefined
       if (state === undefined || (state.status !== 'running' && state.status !== 'paused')) return state
     } catch (error) {
       signal.throwIfAborted()

@@ -70,9 +70,10 @@ export class DockerManager {
     }
   }
 
-  /** Removes a container off the caller's path; what fails is logged and left to the reconciler. */
-  removeLater(containerId: string): void {
+  /** Removes a container, and then volumes of its own, off the caller's path; what fails is left to the reconciler. */
+  removeLater(containerId: string, volumes: readonly string[] = []): void {
     const removal = this.remove(containerId)
+      .then(() => Promise.all(volumes.map((volume) => this.#engine.volumes.remove(volume))))
       .then(
         () => {},
         (error: unknown) => {

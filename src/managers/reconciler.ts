@@ -1,7 +1,7 @@
 import { timestamp } from '../domain/common.ts'
 import type { CleanupReport } from '../domain/session.ts'
 import { hasEnded, type ToolStatus } from '../domain/tool.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, VolumeState } from '../engine/engine.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
 import { decodeLabels, ownedBy } from '../labels.ts'
 import type { Store } from '../store/store.ts'
@@ -100,9 +100,7 @@ export class Reconciler {
       report.networks_removed += await attempt(`network ${network.name}`, () => networks.remove(network))
     }
     for (const volume of await engine.volumes.list(ownedBy(store.instance, 'volume'))) {
-      const session = decodeLabels(volume.labels)?.session
-      if (!old(volume.createdAt) || (session !== undefined && (await store.sessions.get(session)) !== undefined))
-        continue
+      if (!old(volume.createdAt) || (await this.#isClaimedVolume(volume))) continue
       report.volumes_removed += await attempt(`volume ${volume.name}`, () => engine.volumes.remove(volume.name))
     }
     const removed = report.containers_removed + report.networks_removed + report.volumes_removed
@@ -124,6 +122,15 @@ export class Reconciler {
       )
     }
     return false
+  }
+
+  /** A session's volume is its session's; a run's own lasts as long as the run. */
+  async #isClaimedVolume({ labels }: VolumeState): Promise<boolean> {
+    const owner = decodeLabels(labels)
+    if (owner?.session === undefined) return false
+    const run = await this.#options.store.tools.get(owner.id)
+    if (run !== undefined) return run.request !== null
+    return (await this.#options.store.sessions.get(owner.session)) !== undefined
   }
 
   async #recoverTool(entry: ToolEntry, container: OwnedContainer | undefined): Promise<void> {

@@ -16,10 +16,11 @@ import type { DoorTarget } from './door.ts'
 import type { HealthPoller } from './health-poller.ts'
 import type { ImageManager } from './image-manager.ts'
 import type { Log } from './log.ts'
-import { lastLines } from './log-reader.ts'
+import type { LogReader } from './log-reader.ts'
 import type { NetworkManager, SessionNetwork } from './network-manager.ts'
 import { failureOf, outcomeOfError } from './outcome.ts'
 import { outputAfter, spooledOutput } from './output-source.ts'
+import type { PortForwarder } from './port-forwarder.ts'
 import type { Toolbox } from './toolbox.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 
@@ -34,6 +35,8 @@ export interface RelicLifeDeps {
   volumes: VolumeResolver
   toolbox: Toolbox
   poller: HealthPoller
+  forwarder: PortForwarder
+  logs: LogReader
   log: Log
 }
 
@@ -120,7 +123,7 @@ export class RelicLife {
     const known = { stdout: 0, stderr: 0 }
     for await (const chunk of spooledOutput(store.spools, this.entry.id)) known[chunk.stream] += chunk.bytes.length
     this.#pumping = this.#pump(outputAfter(engine.containers, state.id, known, this.#detach.signal))
-    this.#locate(state)
+    await this.#locate(state)
     this.#exit = untilEnded(engine.containers, state.id, this.#detach.signal)
     void this.#supervise()
   }
@@ -268,13 +271,13 @@ export class RelicLife {
     this.#exit.catch(() => {})
     const state = await containers.inspect(containerId)
     if (state === undefined) throw new RelicDied(undefined)
-    this.#locate(state)
+    await this.#locate(state)
     this.entry.view.started_at = timestamp(state.startedAt)
-    this.entry.view.ports = Object.fromEntries(state.ports.map((port) => [String(port.containerPort), port.hostPort]))
     await this.#update({ status: 'starting' })
   }
 
-  #locate(state: ContainerState): void {
+  /** Where the relic's port is, and a way to it from this host where one was asked for. */
+  async #locate(state: ContainerState): Promise<void> {
     const endpoint = state.networks.find((network) => network.networkId === this.entry.view.network?.id)
     if (endpoint === undefined || endpoint.address === '') return
     this.#door = {
@@ -284,6 +287,9 @@ export class RelicLife {
       gateway: endpoint.gateway,
       port: this.#request.port,
     }
+    // A relic that is started again keeps its host ports.
+    const wanted = { ...this.#request.ports, ...this.entry.view.ports }
+    this.entry.view.ports = await this.#deps.forwarder.open(this.entry.id, wanted, this.#door)
   }
 
   /** Resolves when it is healthy; rejects at once when the container ends, on abort and at the end of its time. */
@@ -393,6 +399,7 @@ export class RelicLife {
           ? null
           : failureOf(state)
     this.#wanted = 'stopped'
+    await this.#deps.forwarder.close(this.entry.id)
     if (state === undefined) {
       this.entry.containerId = null
       this.entry.view.container_id = null
@@ -440,6 +447,7 @@ export class RelicLife {
   /** Ends the process where one runs, and waits for the rest of its output. */
   async #halt(graceSeconds: number): Promise<void> {
     this.#wanted = 'stopped'
+    await this.#deps.forwarder.close(this.entry.id)
     const { containerId } = this.entry
     if (containerId === null) return
     if (graceSeconds > 0) await this.#deps.engine.containers.stop(containerId, graceSeconds)
@@ -455,6 +463,7 @@ export class RelicLife {
   /** A start that failed leaves no container: only the record of why. */
   async #undo(error: unknown, overdue: boolean): Promise<AppError> {
     this.#wanted = 'stopped'
+    await this.#deps.forwarder.close(this.entry.id)
     const { containerId } = this.entry
     // Killed first: only then is what it wrote complete.
     if (containerId !== null) await this.#deps.engine.containers.kill(containerId).catch(() => false)
@@ -489,7 +498,7 @@ export class RelicLife {
   /** What the caller is told of a start that failed, with the end of the log. */
   async #problem(error: unknown, overdue: boolean): Promise<AppError> {
     await this.#drained()
-    const logsTail = (await lastLines(this.#deps.store.spools, this.entry.id, TAIL_LINES)) || undefined
+    const logsTail = (await this.#deps.logs.lastLines(this.entry.id, TAIL_LINES)) || undefined
     const instance = `/containers/relic/${this.entry.id}`
     const name = this.entry.name
     if (error instanceof RelicDied) {

@@ -6,8 +6,8 @@ import { AppError } from '../errors.ts'
 import type { DockerManager, OwnedContainer } from './docker-manager.ts'
 import { megabytes } from './usage-meter.ts'
 
-/** A first answer needs two samples of each container, which come a second apart. */
-const FIRST_SAMPLES_MS = 1_500
+/** A first answer needs two samples of each container: the first comes within a second, the other a second later. */
+const FIRST_SAMPLES_MS = 2_500
 /** A stream that nobody asked about for this long is closed. */
 const IDLE_MS = 30_000
 const SWEEP_MS = 5_000

@@ -24,9 +24,10 @@ import { OutputCapture } from './output-capture.ts'
 import { outputAfter, spooledOutput } from './output-source.ts'
 import type { RunQueue } from './queue.ts'
 import { resultOf } from './result.ts'
+import type { Toolbox } from './toolbox.ts'
 import { UsageMeter } from './usage-meter.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
-import { type FolderPlan, fillFolders, folderMounts, needsFilling, planFolders } from './writable-folders.ts'
+import { type FolderPlan, folderMounts, needsOpenFolders, placeInputFiles, planFolders } from './writable-folders.ts'
 
 export type ToolEntry = Entry<ExecuteTool, ToolRun>
 
@@ -37,6 +38,7 @@ export interface ToolExecutionDeps {
   networks: NetworkManager
   images: ImageManager
   volumes: VolumeResolver
+  toolbox: Toolbox
   queue: RunQueue
   collector: ArtifactCollector
   log: Log
@@ -75,6 +77,8 @@ export class ToolExecution {
   #spool: SpoolWriter | undefined
   #endReason: EndReason | undefined
   #release: (() => void) | undefined
+  /** Volumes of this run alone, beside its container's anonymous ones. */
+  readonly #ownVolumes: string[] = []
 
   constructor(deps: ToolExecutionDeps, entry: ToolEntry, request: ExecuteTool, decision: ToolDecision) {
     this.#deps = deps
@@ -175,11 +179,21 @@ export class ToolExecution {
     this.#timed('image_ms', began)
     this.#abort.signal.throwIfAborted()
     const folders = planFolders(this.#request, volumeMounts)
+    const sources = needsOpenFolders(image.user) ? await this.#openVolumes(folders) : undefined
     const attachment: NetworkAttachment =
       network === undefined
         ? { mode: this.#request.network_mode === 'bridge' ? 'bridge' : 'none' }
         : { mode: 'session', networkId: network.id, aliases: [] }
-    return { image, network: attachment, mounts: [...volumeMounts, ...folderMounts(folders)], folders }
+    return { image, network: attachment, mounts: [...volumeMounts, ...folderMounts(folders, sources)], folders }
+  }
+
+  /** Volumes for the folders of an image whose user is not root. */
+  async #openVolumes({ folders }: FolderPlan): Promise<Map<string, string>> {
+    const { id, sessionId, nonce } = this.entry
+    const volumes = folders.map((folder, index) => [folder, `run_${id}_${index}`] as const)
+    this.#ownVolumes.push(...volumes.map(([, name]) => name))
+    await Promise.all(volumes.map(([, name]) => this.#deps.toolbox.openVolume(name, { id, session: sessionId, nonce })))
+    return new Map(volumes)
   }
 
   async #start(prepared: Prepared): Promise<Outcome> {
@@ -209,15 +223,11 @@ export class ToolExecution {
           signal: this.#detach.signal,
         }),
         this.#deps.collector.outputBefore(containerId),
-        needsFilling(folders, image.user)
-          ? fillFolders(engine.containers, containerId, folders, this.#abort.signal)
-          : undefined,
       ])
       attachment = attached
-      // Filling opens /output to other users, which touches it as well.
-      const reference = needsFilling(folders, image.user)
-        ? await this.#deps.collector.outputBefore(containerId)
-        : before
+      await placeInputFiles(engine.containers, containerId, folders, this.#abort.signal)
+      // An input file in /output changes it before the tool does.
+      const reference = folders.files.length === 0 ? before : await this.#deps.collector.outputBefore(containerId)
       this.#timed('create_ms', began)
       this.#abort.signal.throwIfAborted()
       return await this.#startProcess(containerId, attached, image, reference)
@@ -369,7 +379,7 @@ export class ToolExecution {
         'the end of a run could not be stored',
       )
     }
-    if (containerId !== null && !kept) docker.removeLater(containerId)
+    if (containerId !== null && !kept) docker.removeLater(containerId, this.#ownVolumes)
     log.info(
       {
         event: 'tool.finished',

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { access, constants, readFile } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pack } from 'tar-stream'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, ImageInfo } from '../engine/engine.ts'
 import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import { encodeLabels, type Ownership } from '../labels.ts'
@@ -12,6 +12,8 @@ import { InFlight } from './in-flight.ts'
 export const TOOLBOX_IMAGE = 'container-orchestrator/toolbox:1'
 /** Where the image has the binary: a volume mounted there is filled with it by the engine. */
 const FOLDER_IN_IMAGE = '/toolbox'
+/** A folder of the image that every user may write to. */
+const OPEN_FOLDER_IN_IMAGE = '/tmp'
 /** Where containers have it. */
 export const TOOLBOX_FOLDER = '/.toolbox'
 const BINARIES = ['/opt/toolbox/busybox', '/usr/bin/busybox', '/bin/busybox']
@@ -33,6 +35,7 @@ export class Toolbox {
   readonly #instance: string
   readonly #binary: string | undefined
   readonly #volumes = new InFlight<string>()
+  readonly #images = new InFlight<ImageInfo>()
 
   constructor(options: { engine: Engine; docker: DockerManager; instance: string; binary: string | undefined }) {
     this.#engine = options.engine
@@ -47,33 +50,51 @@ export class Toolbox {
     return { type: 'volume', source, target: TOOLBOX_FOLDER, readOnly: true }
   }
 
+  /**
+   * A volume that any user may write to, for a run whose image's user is not root. The engine makes it
+   * so by copying the mode of the toolbox's /tmp; nothing else can before the run starts.
+   */
+  async openVolume(name: string, owner: Omit<Ownership, 'instance' | 'kind'>): Promise<void> {
+    const image = await this.#image()
+    await this.#engine.volumes.create(name, encodeLabels({ ...owner, kind: 'volume', instance: this.#instance }))
+    await this.#fill(name, OPEN_FOLDER_IN_IMAGE, image.id, owner.session)
+  }
+
   async #volume(): Promise<string> {
-    const image = (await this.#engine.images.inspect(TOOLBOX_IMAGE)) ?? (await this.#build())
+    const image = await this.#image()
     const name = `toolbox_${this.#instance.slice(0, 8)}_${image.id.slice('sha256:'.length, 'sha256:'.length + 12)}`
     if ((await this.#engine.volumes.inspect(name)) !== undefined) return name
-    const owner: Omit<Ownership, 'instance'> = { kind: 'toolbox', id: name, nonce: randomUUID() }
-    await this.#engine.volumes.create(name, encodeLabels({ ...owner, instance: this.#instance }))
-    // Creating a container fills an empty volume from the image; nothing is started.
+    const labels = encodeLabels({ kind: 'toolbox', id: name, nonce: randomUUID(), instance: this.#instance })
+    await this.#engine.volumes.create(name, labels)
+    await this.#fill(name, FOLDER_IN_IMAGE, image.id)
+    return name
+  }
+
+  /** Creating a container fills an empty volume from the image's folder; nothing is started. */
+  async #fill(volume: string, folder: string, imageId: string, session?: string): Promise<void> {
     const containerId = await this.#docker.create({
-      owner,
-      containerName: name,
-      imageId: image.id,
+      owner: { kind: 'toolbox', id: volume, session, nonce: randomUUID() },
+      containerName: `fill_${volume}`,
+      imageId,
       plan: {
         command: ['true'],
         environment: {},
         openStdin: false,
         resources: { memoryBytes: 16 * 1024 * 1024, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
         sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-        mounts: [{ type: 'volume', source: name, target: FOLDER_IN_IMAGE, readOnly: false }],
+        mounts: [{ type: 'volume', source: volume, target: folder, readOnly: false }],
         ports: [],
       },
       network: { mode: 'none' },
     })
     await this.#docker.remove(containerId)
-    return name
   }
 
-  async #build() {
+  async #image(): Promise<ImageInfo> {
+    return (await this.#engine.images.inspect(TOOLBOX_IMAGE)) ?? this.#images.share('image', () => this.#build())
+  }
+
+  async #build(): Promise<ImageInfo> {
     const context = pack()
     context.entry({ name: 'busybox', mode: 0o755 }, await this.#readBinary())
     context.entry({ name: 'Dockerfile' }, DOCKERFILE)

@@ -46,33 +46,34 @@ export function planFolders(request: ExecuteTool, mounts: readonly MountSpec[]):
   return { folders, files }
 }
 
-export function folderMounts(plan: FolderPlan): MountSpec[] {
-  return plan.folders.map((target) => ({ type: 'volume', target, readOnly: false }))
+/** Anonymous volumes at the folders, or the volumes that `sources` names for them. */
+export function folderMounts(plan: FolderPlan, sources: ReadonlyMap<string, string> = new Map()): MountSpec[] {
+  return plan.folders.map((target) => {
+    const source = sources.get(target)
+    return { type: 'volume', target, readOnly: false, ...(source === undefined ? {} : { source }) }
+  })
 }
 
-/** True where the folders need to be filled before the start. */
-export function needsFilling(plan: FolderPlan, imageUser: string): boolean {
-  return plan.files.length > 0 || !isRoot(imageUser)
+/** True where a process of this image user could not write to a fresh volume, which is root's. */
+export function needsOpenFolders(imageUser: string): boolean {
+  return !/^(root|0)?(:.*)?$/.test(imageUser)
 }
 
-/**
- * Puts the input files into a container that has not started, and opens the folders to a user that is
- * not root (a fresh volume belongs to root).
- */
-export async function fillFolders(
+/** Puts the input files into a container that has not started. */
+export async function placeInputFiles(
   containers: Containers,
   containerId: string,
   plan: FolderPlan,
   signal: AbortSignal,
 ): Promise<void> {
   for (const folder of plan.folders) {
+    const files = plan.files.filter((candidate) => isBeneath(candidate.path, folder))
+    if (files.length === 0) continue
     const tar = pack()
-    tar.entry({ name: './', type: 'directory', mode: 0o1777 })
     const made = new Set<string>()
-    for (const file of plan.files.filter((candidate) => isBeneath(candidate.path, folder))) {
+    for (const file of files) {
       const name = posix.relative(folder, file.path)
-      for (const parent of parentsOf(name)) {
-        if (made.has(parent)) continue
+      for (const parent of parentsOf(name).filter((candidate) => !made.has(candidate))) {
         made.add(parent)
         tar.entry({ name: `${parent}/`, type: 'directory', mode: 0o777 })
       }
@@ -99,10 +100,6 @@ function outermost(folders: readonly string[]): string[] {
 function parentsOf(name: string): string[] {
   const parts = name.split('/').slice(0, -1)
   return parts.map((_, index) => parts.slice(0, index + 1).join('/'))
-}
-
-function isRoot(user: string): boolean {
-  return /^(root|0)?(:.*)?$/.test(user)
 }
 
 function invalid(path: string, message: string): AppError {

@@ -1,24 +1,8 @@
-/** Every failure as an RFC 9457 problem: the one place where errors become answers. */
-import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify'
 import fp from 'fastify-plugin'
 import { hasZodFastifySchemaValidationErrors, isResponseSerializationError } from 'fastify-type-provider-zod'
-import { Problem } from '../domain/problem.ts'
+import { PROBLEM_CONTENT_TYPE, type Problem } from '../domain/problem.ts'
 import { AppError, type ErrorCode, type FieldError, statusOf } from '../errors.ts'
-
-const CONTENT_TYPE = 'application/problem+json'
-
-/** Response schemas for the statuses that a route may fail with. */
-export function problems<S extends number>(...statuses: S[]) {
-  const entry = (status: S) => [
-    status,
-    { description: STATUS_CODES[status] ?? 'Error', content: { [CONTENT_TYPE]: { schema: Problem } } },
-  ]
-  return Object.fromEntries(statuses.map(entry)) as Record<
-    S,
-    { description: string; content: Record<string, { schema: typeof Problem }> }
-  >
-}
 
 export const problemDetails = fp(async (app) => {
   app.setErrorHandler((error: FastifyError | AppError | Error, request, reply) =>
@@ -99,7 +83,7 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): 
     ...(errors === undefined || errors.length === 0 ? {} : { errors }),
     ...(logsTail === undefined ? {} : { logs_tail: logsTail }),
   }
-  return reply.code(status).type(CONTENT_TYPE).serializer(JSON.stringify).send(problem)
+  return reply.code(status).type(PROBLEM_CONTENT_TYPE).serializer(JSON.stringify).send(problem)
 }
 
 function titleOf(code: ErrorCode): string {

@@ -4,7 +4,7 @@ import type { z } from 'zod'
 import type { Gpu } from '../domain/common.ts'
 import type { StartRelic } from '../domain/relic.ts'
 import type { ExecuteTool } from '../domain/tool.ts'
-import type { ContainerSpec, GpuSpec, MountSpec, PortSpec, ResourceSpec, SandboxSpec } from '../engine/spec.ts'
+import type { ContainerSpec, GpuSpec, MountSpec, ResourceSpec, SandboxSpec } from '../engine/spec.ts'
 import type { Profile } from './profiles.ts'
 import { toolEnvironment } from './tool-environment.ts'
 
@@ -12,9 +12,6 @@ import { toolEnvironment } from './tool-environment.ts'
 export type ContainerPlan = Omit<ContainerSpec, 'name' | 'imageId' | 'labels' | 'network'>
 
 const MIB = 1024 * 1024
-/** Where the engine publishes ports: reachable from this host alone. */
-const PUBLISH_ADDRESS = '127.0.0.1'
-
 export function planTool(
   request: ExecuteTool,
   executionId: string,
@@ -47,13 +44,8 @@ export function planRelic(request: StartRelic, profile: Profile, mounts: readonl
     resources: resources(request.resource_limits, profile),
     sandbox: sandbox(profile, mounts),
     mounts,
-    ports: Object.entries(request.ports).map(
-      ([containerPort, hostPort]): PortSpec => ({
-        containerPort: Number(containerPort),
-        hostIp: PUBLISH_ADDRESS,
-        hostPort,
-      }),
-    ),
+    // An engine publishes no port of an internal network: managers/port-forwarder.ts does.
+    ports: [],
     ...gpu(request.gpu),
   }
 }

@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { problems } from '../domain/problem.ts'
 import { CleanupNetworks, CleanupOrphans, CleanupReport, CleanupSession } from '../domain/session.ts'
 import type { NetworkManager } from '../managers/network-manager.ts'
 import type { Reconciler } from '../managers/reconciler.ts'
 import type { SessionManager } from '../managers/session-manager.ts'
-import { problems } from '../plugins/problems.ts'
 
 export interface CleanupRoutesOptions {
   sessions: SessionManager

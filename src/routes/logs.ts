@@ -3,12 +3,11 @@ import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { timestamp } from '../domain/common.ts'
 import type { ReadLogs } from '../domain/output.ts'
-import { readEvents, readText } from '../managers/log-reader.ts'
-import type { Spools } from '../store/spools.ts'
+import type { LogReader } from '../managers/log-reader.ts'
 import { callerSignal, lastEventId, type ServerSentEvent, sendEvents, wantsEvents } from './sse.ts'
 
 export interface LogSource {
-  spools: Spools
+  logs: LogReader
   id: string
   /** The record once nothing follows any more; undefined while something may. */
   final: () => Promise<object | undefined>
@@ -21,14 +20,14 @@ export async function sendLogs(
   query: ReadLogs,
   source: LogSource,
 ): Promise<FastifyReply> {
-  const { spools, id } = source
+  const { logs, id } = source
   if (!wantsEvents(request, query.follow)) {
-    const text = readText(spools, id, { stream: query.stream, tail: query.tail })
+    const text = logs.text(id, { stream: query.stream, tail: query.tail })
     return reply.type('text/plain; charset=utf-8').send(Readable.from(text))
   }
   const after = lastEventId(request)
   // The id of an `end` is beyond the spool: its reader has everything, and 204 tells it not to come back.
-  if (after !== undefined && after > (await spools.end(id)) && (await source.final()) !== undefined)
+  if (after !== undefined && after > (await logs.end(id)) && (await source.final()) !== undefined)
     return reply.code(204).send()
   return sendEvents(reply, events(query, source, after, callerSignal(reply, source.closing)))
 }
@@ -39,9 +38,9 @@ async function* events(
   after: number | undefined,
   signal: AbortSignal,
 ): AsyncGenerator<ServerSentEvent> {
-  const { spools, id } = source
+  const { logs, id } = source
   let position = after ?? 0
-  for await (const record of readEvents(spools, id, {
+  for await (const record of logs.events(id, {
     stream: query.stream,
     tail: query.tail,
     after,
@@ -56,5 +55,5 @@ async function* events(
   if (signal.aborted) return
   const final = await source.final()
   // Without a final record the service is stopping: the caller reconnects to the next one.
-  if (final !== undefined) yield { id: Math.max(position, await spools.end(id)) + 1, event: 'end', data: final }
+  if (final !== undefined) yield { id: Math.max(position, await logs.end(id)) + 1, event: 'end', data: final }
 }

@@ -1,22 +1,22 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { ReadLogs } from '../domain/output.ts'
+import { problems } from '../domain/problem.ts'
 import { ListRelics, Relic, RelicHealth, RelicPage, StartRelic, StopRelic } from '../domain/relic.ts'
+import type { LogReader } from '../managers/log-reader.ts'
 import type { RelicManager } from '../managers/relic-manager.ts'
-import { problems } from '../plugins/problems.ts'
-import type { Spools } from '../store/spools.ts'
 import { sendLogs } from './logs.ts'
 import { textOrEvents } from './tools.ts'
 
 export interface RelicRoutesOptions {
   relics: RelicManager
-  spools: Spools
+  logs: LogReader
   closing: AbortSignal
 }
 
 const ById = z.strictObject({ relic_id: z.string().max(128) })
 
-export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (app, { relics, spools, closing }) => {
+export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (app, { relics, logs, closing }) => {
   const tags = ['Relics']
 
   app.post(
@@ -132,7 +132,7 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (app
         const relic = await relics.get(id)
         return relic.status === 'stopped' || relic.status === 'failed' ? relic : undefined
       }
-      return sendLogs(request, reply, request.query, { spools, id, final, closing })
+      return sendLogs(request, reply, request.query, { logs, id, final, closing })
     },
   )
 

@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { queryBoolean, SessionId } from '../domain/common.ts'
+import { problems } from '../domain/problem.ts'
 import { CleanupReport, ListSessions, Session, SessionPage } from '../domain/session.ts'
 import type { SessionManager } from '../managers/session-manager.ts'
-import { problems } from '../plugins/problems.ts'
 
 const ById = z.strictObject({ session_id: SessionId })
 

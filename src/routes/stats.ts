@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import { problems } from '../domain/problem.ts'
 import { AllStats, ContainerStats, ListStats, OneStatsQuery } from '../domain/stats.ts'
 import type { StatsManager } from '../managers/stats-manager.ts'
-import { problems } from '../plugins/problems.ts'
 import { callerSignal, type ServerSentEvent, sendEvents, wantsEvents } from './sse.ts'
 
 export interface StatsRoutesOptions {

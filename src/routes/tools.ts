@@ -2,22 +2,22 @@ import { STATUS_CODES } from 'node:http'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { ReadLogs } from '../domain/output.ts'
+import { problems } from '../domain/problem.ts'
 import { ArtifactPage, ExecuteTool, hasEnded, ListTools, ToolRun, ToolRunPage } from '../domain/tool.ts'
+import type { LogReader } from '../managers/log-reader.ts'
 import type { ToolManager } from '../managers/tool-manager.ts'
-import { problems } from '../plugins/problems.ts'
-import type { Spools } from '../store/spools.ts'
 import { sendLogs } from './logs.ts'
 
 export interface ToolRoutesOptions {
   tools: ToolManager
-  spools: Spools
+  logs: LogReader
   closing: AbortSignal
 }
 
 const ById = z.strictObject({ execution_id: z.string().max(128) })
 const Text = z.string()
 
-export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (app, { tools, spools, closing }) => {
+export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (app, { tools, logs, closing }) => {
   const tags = ['Tools']
 
   app.post(
@@ -92,7 +92,7 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (app, 
         const run = await tools.get(id)
         return hasEnded(run.status) ? run : undefined
       }
-      return sendLogs(request, reply, request.query, { spools, id, final, closing })
+      return sendLogs(request, reply, request.query, { logs, id, final, closing })
     },
   )
 

@@ -1,0 +1,91 @@
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { pipeline } from 'node:stream/promises'
+import { AppError } from '../errors.ts'
+import type { Door, DoorTarget } from './door.ts'
+
+/** Reachable from this host alone: no container can connect to it. */
+const LISTEN_ADDRESS = '127.0.0.1'
+
+/**
+ * Published ports of relics. An engine publishes nothing of an internal network, and a relic on any
+ * other would have a way out, so the service listens itself and passes connections through the door.
+ */
+export class PortForwarder {
+  readonly #door: Door
+  readonly #servers = new Map<string, Server[]>()
+  readonly #connections = new Map<string, Set<Socket>>()
+
+  constructor(door: Door) {
+    this.#door = door
+  }
+
+  /**
+   * Listens for one relic: container port to host port, 0 for any free one. Answers where each is; a
+   * port in use is a `conflict`, and then none is listened on.
+   */
+  async open(
+    relicId: string,
+    ports: Readonly<Record<string, number>>,
+    target: Omit<DoorTarget, 'port'>,
+  ): Promise<Record<string, number>> {
+    await this.close(relicId)
+    const opened: Record<string, number> = {}
+    try {
+      for (const [containerPort, hostPort] of Object.entries(ports)) {
+        opened[containerPort] = await this.#listen(relicId, hostPort, { ...target, port: Number(containerPort) })
+      }
+      return opened
+    } catch (error) {
+      await this.close(relicId)
+      throw error
+    }
+  }
+
+  /** Stops listening for a relic and ends its connections. */
+  async close(relicId: string): Promise<void> {
+    const servers = this.#servers.get(relicId) ?? []
+    this.#servers.delete(relicId)
+    for (const socket of this.#connections.get(relicId) ?? []) socket.destroy()
+    this.#connections.delete(relicId)
+    await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  }
+
+  async closeAll(): Promise<void> {
+    await Promise.all([...this.#servers.keys()].map((relicId) => this.close(relicId)))
+  }
+
+  #listen(relicId: string, hostPort: number, target: DoorTarget): Promise<number> {
+    const server = createServer({ allowHalfOpen: true }, (socket) => void this.#pass(relicId, socket, target))
+    this.#servers.set(relicId, [...(this.#servers.get(relicId) ?? []), server])
+    return new Promise((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        const problem = error.code === 'EADDRINUSE' ? 'is in use' : `cannot be listened on: ${error.message}`
+        reject(
+          new AppError('conflict', `Host port ${hostPort} ${problem}`, {
+            cause: error,
+            hint: 'Choose another host port, or 0 for any free one.',
+          }),
+        )
+      })
+      server.listen(hostPort, LISTEN_ADDRESS, () => resolve((server.address() as AddressInfo).port))
+    })
+  }
+
+  async #pass(relicId: string, socket: Socket, target: DoorTarget): Promise<void> {
+    const sockets = this.#connections.get(relicId) ?? new Set()
+    this.#connections.set(relicId, sockets.add(socket))
+    const gone = new AbortController()
+    socket.once('close', () => {
+      sockets.delete(socket)
+      gone.abort()
+    })
+    try {
+      const far = await this.#door.dial(target, gone.signal)
+      await Promise.all([pipeline(socket, far), pipeline(far, socket)])
+    } catch {
+      // Either side went away: the other is told by the end of its connection.
+    } finally {
+      socket.destroy()
+    }
+  }
+}
