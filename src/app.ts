@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import type { ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
 import helmet from '@fastify/helmet'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
@@ -13,6 +16,7 @@ import { type StatsRoutesOptions, statsRoutes } from './routes/stats.ts'
 import { type ToolRoutesOptions, toolRoutes } from './routes/tools.ts'
 
 const BODY_BYTES = 1024 * 1024
+const LAST_ANSWERS_MS = 2_000
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
 /** What the routes are over. */
@@ -37,7 +41,8 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     bodyLimit: BODY_BYTES,
-    forceCloseConnections: 'idle',
+    // What is still open once `preClose` has waited is a caller who does not read.
+    forceCloseConnections: true,
     requestIdHeader: false,
     genReqId: (request) => {
       const given = request.headers['x-request-id']
@@ -48,10 +53,17 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
 
-  // An open stream would hold the close back for ever.
-  app.addHook('preClose', async () => closing.abort())
+  const answering = new Set<ServerResponse>()
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
+    answering.add(reply.raw)
+    reply.raw.once('close', () => answering.delete(reply.raw))
+  })
+  app.addHook('preClose', async () => {
+    // Streams would go on for ever; answers that are under way get a moment to arrive.
+    closing.abort()
+    const answered = [...answering].map((response) => once(response, 'close'))
+    await Promise.race([Promise.all(answered), sleep(LAST_ANSWERS_MS, undefined, { ref: false })])
   })
   app.addHook('onResponse', async (request, reply) => {
     request.log.info(

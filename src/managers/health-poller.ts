@@ -75,7 +75,6 @@ function statusOf(connection: Duplex, target: DoorTarget, path: string, signal: 
       host: target.address,
       port: target.port,
       path,
-      agent: false,
       headers: { connection: 'close', accept: '*/*', 'user-agent': 'container-orchestrator' },
       signal,
     })

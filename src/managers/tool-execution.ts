@@ -65,7 +65,7 @@ interface Prepared {
 
 export class ToolExecution {
   readonly entry: ToolEntry
-  /** Resolves with the ended run; never rejects. Undecided where the service stops before the end. */
+  /** Resolves with the ended run; with the run as it is where the service stops before its end. Never rejects. */
   readonly ended: Promise<ToolRun>
   readonly #deps: ToolExecutionDeps
   readonly #request: ExecuteTool
@@ -133,6 +133,7 @@ export class ToolExecution {
   detach(): void {
     this.#detach.abort()
     this.#abort.abort(new Error('The service is stopping'))
+    this.#resolveEnded(this.view)
   }
 
   async #settling(work: () => Promise<Outcome>): Promise<void> {

@@ -38,7 +38,9 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (app, 
       reply.header('location', `/containers/tool/${execution.entry.id}`)
       const async = /(^|[,\s])respond-async($|[,;\s])/.test(String(request.headers['prefer'] ?? ''))
       if (!request.body.wait || async) return reply.code(202).send(execution.view)
-      return reply.code(200).send(await execution.ended)
+      const run = await execution.ended
+      // A service that stops leaves the run to its next start, where the caller finds it.
+      return reply.code(hasEnded(run.status) ? 200 : 202).send(run)
     },
   )
 

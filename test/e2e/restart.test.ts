@@ -179,6 +179,38 @@ describe('while it stops', () => {
     await stopping
     service = await startService({ dataDir })
   })
+
+  it('answers 202 to who waits for a run that lasts longer than the drain, and ends open streams', async () => {
+    const client = new Client(service.url)
+    const waiting = client.post('/containers/tool/execute', {
+      tool_name: 't',
+      session_id,
+      image: TOOLBOX,
+      command: sh('sleep 3; echo later'),
+    })
+    await expect
+      .poll(
+        async () => (await client.get(`/containers/tool?session_id=${session_id}&status=running`)).body.items.length,
+        { timeout: 10_000 },
+      )
+      .toBe(1)
+    const [{ execution_id }] = (await client.get(`/containers/tool?session_id=${session_id}&status=running`)).body.items
+    const following = client.events(`/containers/tool/${execution_id}/logs?follow=true`)
+    await service.stop(0)
+    const answer = await waiting
+    expect([answer.status, answer.body.status, answer.headers.get('location')]).toEqual([
+      202,
+      'running',
+      `/containers/tool/${execution_id}`,
+    ])
+    // The stream is cut without an `end`: the run has not ended.
+    expect((await following).map(({ event }) => event)).not.toContain('end')
+    service = await startService({ dataDir })
+    const after = new Client(service.url)
+    await expect
+      .poll(async () => (await after.get(`/containers/tool/${execution_id}`)).body, { timeout: 20_000 })
+      .toMatchObject({ status: 'completed', stdout: 'later\n' })
+  })
 })
 
 async function startedEngine() {
