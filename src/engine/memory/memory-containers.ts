@@ -1,0 +1,333 @@
+import { once } from 'node:events'
+import { posix } from 'node:path'
+import { Readable, Writable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { extract, pack } from 'tar-stream'
+import { EngineError } from '../../errors.ts'
+import type { Labels } from '../../labels.ts'
+import type {
+  Attachment,
+  ContainerState,
+  ContainerSummary,
+  Containers,
+  Exec,
+  ExecOptions,
+  LogsOptions,
+  OutputChunk,
+  PathStat,
+  StatsSample,
+} from '../engine.ts'
+import type { ContainerSpec } from '../spec.ts'
+import { FileView } from './files.ts'
+import { InputBuffer, OutputLog } from './process.ts'
+import { execute, type ShellContext } from './shell.ts'
+import { carries, fullId, newId, type World } from './world.ts'
+
+const SIGNAL_CODES: Partial<Record<NodeJS.Signals, number>> = { SIGKILL: 137, SIGTERM: 143, SIGINT: 130 }
+const SAMPLE_INTERVAL_MS = 200
+
+/** One simulated container. */
+interface Container {
+  id: string
+  spec: ContainerSpec
+  status: ContainerState['status']
+  createdAt: Date
+  startedAt?: Date
+  finishedAt?: Date
+  exitCode: number
+  oomKilled: boolean
+  address: string
+  files: FileView
+  log: OutputLog
+  stdin: InputBuffer
+  process: AbortController
+  ended: Promise<void>
+}
+
+/** The process was killed with a signal. */
+class Killed extends Error {
+  readonly code: number
+  constructor(signal: NodeJS.Signals) {
+    super(`killed with ${signal}`)
+    this.code = SIGNAL_CODES[signal] ?? 128
+  }
+}
+
+export class MemoryContainers implements Containers {
+  readonly #world: World
+  readonly #containers = new Map<string, Container>()
+
+  constructor(world: World) {
+    this.#world = world
+  }
+
+  async create(spec: ContainerSpec): Promise<string> {
+    const image = this.#world.images.get(spec.imageId)
+    if (image === undefined) throw new EngineError('not_found', `No such image: ${spec.imageId}`)
+    if ([...this.#containers.values()].some((other) => other.spec.name === spec.name)) {
+      throw new EngineError('conflict', `The container name "${spec.name}" is already in use`)
+    }
+    const { network } = spec
+    if (network.mode === 'session' && !this.#world.networks.has(network.networkId)) {
+      throw new EngineError('not_found', `No such network: ${network.networkId}`)
+    }
+    const id = newId()
+    const anonymous = (target: string) => `${id}${target}`
+    const files = new FileView(spec, new Map(), (source, target) =>
+      this.#world.volumeTree(source ?? anonymous(target), source === undefined ? id : undefined),
+    )
+    this.#world.use(
+      id,
+      spec.mounts.flatMap(({ source }) => source ?? []),
+    )
+    this.#containers.set(id, {
+      id,
+      spec,
+      status: 'created',
+      createdAt: new Date(),
+      exitCode: 0,
+      oomKilled: false,
+      address: '',
+      files,
+      log: new OutputLog(),
+      stdin: new InputBuffer(),
+      process: new AbortController(),
+      ended: Promise.resolve(),
+    })
+    return id
+  }
+
+  async start(id: string): Promise<void> {
+    const container = this.#get(id)
+    if (container.status === 'running') return
+    const { network } = container.spec
+    if (network.mode === 'session') container.address = this.#world.attach(network.networkId, id)
+    container.status = 'running'
+    container.startedAt = new Date()
+    delete container.finishedAt
+    container.oomKilled = false
+    container.process = new AbortController()
+    if (!container.spec.openStdin) container.stdin.end()
+    container.log.begin()
+    container.ended = this.#run(container)
+  }
+
+  async stop(id: string, _graceSeconds: number): Promise<void> {
+    const container = this.#containers.get(fullId(id))
+    if (container?.status !== 'running') return
+    container.process.abort(new Killed('SIGTERM'))
+    await container.ended
+  }
+
+  async kill(id: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<boolean> {
+    const container = this.#containers.get(fullId(id))
+    if (container?.status !== 'running') return false
+    container.process.abort(new Killed(signal))
+    return true
+  }
+
+  async remove(id: string): Promise<boolean> {
+    const container = this.#containers.get(fullId(id))
+    if (container === undefined) return false
+    if (await this.kill(id)) await container.ended
+    this.#containers.delete(id)
+    this.#world.release(id)
+    return true
+  }
+
+  async wait(id: string, signal?: AbortSignal): Promise<void> {
+    const { ended } = this.#get(id)
+    if (signal === undefined) return ended
+    signal.throwIfAborted()
+    const over = new AbortController()
+    const aborted = once(signal, 'abort', { signal: over.signal }).then(() => {
+      throw new EngineError('failed', `Stopped while waiting for container ${id}`)
+    })
+    aborted.catch(() => {})
+    await Promise.race([ended, aborted]).finally(() => over.abort())
+  }
+
+  async inspect(id: string): Promise<ContainerState | undefined> {
+    const container = this.#containers.get(fullId(id))
+    if (container === undefined) return undefined
+    const { spec } = container
+    const network = spec.network.mode === 'session' ? this.#world.networks.get(spec.network.networkId) : undefined
+    return {
+      ...summaryOf(container),
+      ...(container.startedAt === undefined ? {} : { startedAt: container.startedAt }),
+      ...(container.finishedAt === undefined ? {} : { finishedAt: container.finishedAt }),
+      exitCode: container.exitCode,
+      oomKilled: container.oomKilled,
+      error: '',
+      networks:
+        network === undefined
+          ? []
+          : [
+              {
+                networkId: network.id,
+                networkName: network.spec.name,
+                address: container.address,
+                gateway: network.gateway,
+              },
+            ],
+      ports: spec.ports.map((port) => ({ ...port, hostPort: port.hostPort || 30_000 + port.containerPort })),
+    }
+  }
+
+  async list(labels: Labels): Promise<ContainerSummary[]> {
+    return [...this.#containers.values()].filter(({ spec }) => carries(spec.labels, labels)).map(summaryOf)
+  }
+
+  async attach(id: string, { stdin, signal }: { stdin: boolean; signal?: AbortSignal }): Promise<Attachment> {
+    const container = this.#get(id)
+    const closed = new AbortController()
+    const over = signal === undefined ? closed.signal : AbortSignal.any([closed.signal, signal])
+    return {
+      output: container.log.read(container.log.length, true, over),
+      stdin: stdin ? writableInto(container.stdin) : new Writable({ write: (_chunk, _encoding, done) => done() }),
+      close: () => closed.abort(),
+    }
+  }
+
+  async *logs(id: string, { follow, tail, signal }: LogsOptions): AsyncGenerator<OutputChunk> {
+    const { log, status } = this.#get(id)
+    const from = tail === undefined ? 0 : log.length
+    if (tail !== undefined) yield* log.tail(tail)
+    yield* log.read(from, follow && status === 'running', signal)
+  }
+
+  async *stats(id: string, signal: AbortSignal): AsyncGenerator<StatsSample> {
+    const container = this.#get(id)
+    while (container.status === 'running' && !signal.aborted) {
+      const ran = Date.now() - (container.startedAt?.getTime() ?? Date.now())
+      yield {
+        at: new Date(),
+        cpuNanoseconds: ran * 10_000,
+        memoryBytes: 1024 * 1024,
+        memoryLimitBytes: container.spec.resources.memoryBytes,
+        memoryPeakBytes: 2 * 1024 * 1024,
+        networkRxBytes: 0,
+        networkTxBytes: 0,
+        diskReadBytes: 0,
+        diskWriteBytes: 0,
+        pids: 1,
+      }
+      const over = AbortSignal.any([signal, container.process.signal])
+      await Promise.race([container.ended, delay(SAMPLE_INTERVAL_MS, undefined, { signal: over }).catch(() => {})])
+    }
+  }
+
+  async statPath(id: string, path: string): Promise<PathStat | undefined> {
+    const stat = this.#get(id).files.stat(path)
+    return stat && { name: posix.basename(path), isSymlink: false, ...stat }
+  }
+
+  async readArchive(id: string, path: string): Promise<Readable> {
+    const { files } = this.#get(id)
+    if (files.stat(path) === undefined)
+      throw new EngineError('not_found', `Could not find the file ${path} in container ${id}`)
+    const tar = pack()
+    if (files.stat(path)?.isDirectory) tar.entry({ name: `${posix.basename(path)}/`, type: 'directory' })
+    for (const { name, content } of files.list(path)) tar.entry({ name }, content)
+    tar.finalize()
+    return Readable.from(tar)
+  }
+
+  async writeArchive(id: string, path: string, tar: Readable): Promise<void> {
+    const { files } = this.#get(id)
+    if (!files.takesArchives(path)) throw new EngineError('invalid', 'container rootfs is marked read-only')
+    const entries = extract()
+    tar.pipe(entries)
+    for await (const entry of entries) {
+      const parts: Buffer[] = []
+      for await (const part of entry) parts.push(part as Buffer)
+      if (entry.header.type === 'file') files.write(posix.join(path, entry.header.name), Buffer.concat(parts))
+    }
+  }
+
+  async exec(id: string, { command, stdin, signal }: ExecOptions): Promise<Exec> {
+    const container = this.#get(id)
+    if (container.status !== 'running') throw new EngineError('conflict', `Container ${id} is not running`)
+    const log = new OutputLog()
+    const input = new InputBuffer()
+    if (!stdin) input.end()
+    let exitCode: number | null = null
+    const context = this.#context(container, container.process.signal, input, log)
+    const running = execute(command, context)
+      .catch(() => SIGNAL_CODES.SIGKILL ?? null)
+      .then((code) => {
+        exitCode = code
+        log.end()
+      })
+    const closed = new AbortController()
+    const over = signal === undefined ? closed.signal : AbortSignal.any([closed.signal, signal])
+    void running
+    return {
+      output: log.read(0, true, over),
+      stdin: writableInto(input),
+      close: () => closed.abort(),
+      inspect: async () => ({ running: exitCode === null, exitCode }),
+    }
+  }
+
+  async #run(container: Container): Promise<void> {
+    const { spec, log, process: running } = container
+    const image = this.#world.images.get(spec.imageId)
+    const command = spec.command ?? (spec.entrypoint === undefined ? (image?.command ?? []) : [])
+    const argv = [...(spec.entrypoint ?? image?.entrypoint ?? []), ...command]
+    const context = this.#context(container, running.signal, container.stdin, log)
+    try {
+      // A start answers before its process has written anything.
+      await delay(1)
+      running.signal.throwIfAborted()
+      container.exitCode = await execute(argv, { ...context, onOom: () => this.#oom(container) })
+    } catch {
+      container.exitCode = running.signal.reason instanceof Killed ? running.signal.reason.code : 1
+    }
+    container.status = 'exited'
+    container.finishedAt = new Date()
+    container.files.exit()
+    if (spec.network.mode === 'session') this.#world.detach(spec.network.networkId, container.id)
+    container.address = ''
+    log.end()
+  }
+
+  #context(container: Container, signal: AbortSignal, stdin: InputBuffer, log: OutputLog): ShellContext {
+    return {
+      environment: container.spec.environment,
+      signal,
+      write: (stream, bytes) => log.write(stream, bytes),
+      readStdin: () => stdin.readAll(signal),
+      readFile: (path) => container.files.read(path),
+      writeFile: (path, content) => container.files.write(path, content),
+      onOom: () => this.#oom(container),
+    }
+  }
+
+  #oom(container: Container): void {
+    container.oomKilled = true
+  }
+
+  #get(id: string): Container {
+    const container = this.#containers.get(fullId(id))
+    if (container === undefined) throw new EngineError('not_found', `No such container: ${id}`)
+    return container
+  }
+}
+
+function summaryOf({ id, spec, status, createdAt }: Container): ContainerSummary {
+  return { id, name: spec.name, imageId: spec.imageId, labels: spec.labels, status, createdAt }
+}
+
+function writableInto(buffer: InputBuffer): Writable {
+  return new Writable({
+    write(chunk: Buffer | string, _encoding, done) {
+      buffer.write(Buffer.from(chunk))
+      done()
+    },
+    final(done) {
+      buffer.end()
+      done()
+    },
+  })
+}

@@ -1,0 +1,55 @@
+import type { Engine, EngineInfo } from '../engine.ts'
+import { MemoryContainers } from './memory-containers.ts'
+import { MemoryImages } from './memory-images.ts'
+import { MemoryNetworks } from './memory-networks.ts'
+import { MemoryVolumes } from './memory-volumes.ts'
+import { World } from './world.ts'
+
+export interface MemoryEngineOptions {
+  /** Images on the engine. */
+  images?: readonly string[]
+  /** Images that its registry has. */
+  pullable?: readonly string[]
+  gpu?: boolean
+}
+
+/**
+ * An engine without an operating system: for tests that want speed, and for faults that a real one
+ * cannot be made to show. Its containers' processes are interpreted (see shell.ts), and it is held to
+ * the contract suite that the Docker adapter passes.
+ */
+export class MemoryEngine implements Engine {
+  readonly containers: MemoryContainers
+  readonly networks: MemoryNetworks
+  readonly images: MemoryImages
+  readonly volumes: MemoryVolumes
+  readonly #gpu: boolean
+
+  constructor({ images = ['container-orchestrator/toolbox:1'], pullable = [], gpu = false }: MemoryEngineOptions = {}) {
+    const world = new World()
+    this.containers = new MemoryContainers(world)
+    this.networks = new MemoryNetworks(world)
+    this.images = new MemoryImages(world, images, pullable)
+    this.volumes = new MemoryVolumes(world)
+    this.#gpu = gpu
+  }
+
+  async connect(): Promise<EngineInfo> {
+    return {
+      name: 'memory',
+      version: '1',
+      apiVersion: '1.41',
+      os: 'linux',
+      arch: 'amd64',
+      kernel: 'none',
+      cores: 2,
+      memoryBytes: 8 * 1024 ** 3,
+      storageDriver: 'memory',
+      capabilities: { gpu: this.#gpu, oomFlag: true },
+    }
+  }
+
+  async ping(): Promise<void> {}
+
+  async close(): Promise<void> {}
+}

@@ -1,0 +1,89 @@
+/** What the parts of the in-memory engine share: images, networks and volumes, and who uses them. */
+import { randomBytes } from 'node:crypto'
+import { EngineError } from '../../errors.ts'
+import type { Labels } from '../../labels.ts'
+import type { ImageInfo } from '../engine.ts'
+import type { NetworkSpec } from '../spec.ts'
+import type { FileTree } from './files.ts'
+
+const FULL_ID = /^[0-9a-f]{64}$/
+
+export function newId(): string {
+  return randomBytes(32).toString('hex')
+}
+
+export function fullId(id: string): string {
+  if (FULL_ID.test(id)) return id
+  throw new EngineError('invalid', `"${id.slice(0, 80)}" is not a full id of 64 hex digits`)
+}
+
+export function carries(actual: Labels, wanted: Labels): boolean {
+  return Object.entries(wanted).every(([name, value]) => actual[name] === value)
+}
+
+export interface MemoryImage extends ImageInfo {
+  labels: Labels
+}
+
+export interface MemoryNetwork {
+  id: string
+  spec: NetworkSpec
+  gateway: string
+  createdAt: Date
+  /** Addresses of the containers that run in it, by container id. */
+  endpoints: Map<string, string>
+}
+
+export interface MemoryVolume {
+  labels: Labels
+  createdAt: Date
+  tree: FileTree
+  /** The container that an anonymous volume goes with. */
+  ownedBy?: string
+}
+
+export class World {
+  /** By id. */
+  readonly images = new Map<string, MemoryImage>()
+  /** Ids by reference. */
+  readonly tags = new Map<string, string>()
+  readonly networks = new Map<string, MemoryNetwork>()
+  readonly volumes = new Map<string, MemoryVolume>()
+  /** Volume names in use, by the containers that mount them. */
+  readonly mounts = new Map<string, Set<string>>()
+
+  /** The files of a volume, which is made where it is missing, as an engine does for a mount. */
+  volumeTree(name: string, ownedBy?: string): FileTree {
+    let volume = this.volumes.get(name)
+    if (volume === undefined) {
+      volume = { labels: {}, createdAt: new Date(), tree: new Map(), ...(ownedBy === undefined ? {} : { ownedBy }) }
+      this.volumes.set(name, volume)
+    }
+    return volume.tree
+  }
+
+  use(containerId: string, volumes: readonly string[]): void {
+    for (const name of volumes) this.mounts.set(name, (this.mounts.get(name) ?? new Set()).add(containerId))
+  }
+
+  /** A container is gone: its anonymous volumes go with it, and it uses no other any more. */
+  release(containerId: string): void {
+    for (const users of this.mounts.values()) users.delete(containerId)
+    for (const [name, volume] of this.volumes) if (volume.ownedBy === containerId) this.volumes.delete(name)
+  }
+
+  /** Gives a container its address in a network. */
+  attach(networkId: string, containerId: string): string {
+    const network = this.networks.get(networkId)
+    if (network === undefined) throw new EngineError('start_failed', `network ${networkId} not found`)
+    const prefix = network.gateway.split('.').slice(0, 3).join('.')
+    const first = Number(network.gateway.split('.')[3])
+    const address = `${prefix}.${first + 1 + network.endpoints.size}`
+    network.endpoints.set(containerId, address)
+    return address
+  }
+
+  detach(networkId: string, containerId: string): void {
+    this.networks.get(networkId)?.endpoints.delete(containerId)
+  }
+}

@@ -1,0 +1,224 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { createContainerBody, createNetworkBody } from '../../../../src/engine/docker/create-options.ts'
+import type { ContainerSpec } from '../../../../src/engine/spec.ts'
+
+const MIB = 1024 * 1024
+
+const LEAST: ContainerSpec = {
+  name: 'tool_sum_s1_0a1b2c3d',
+  imageId: `sha256:${'a'.repeat(64)}`,
+  environment: { A: '1', B: 'x=y', EMPTY: '' },
+  labels: { 'container-orchestrator.kind': 'tool' },
+  openStdin: false,
+  resources: { memoryBytes: 512 * MIB, cpus: 0.5, pids: 256, openFiles: { soft: 1024, hard: 4096 } },
+  sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [{ target: '/tmp', bytes: 256 * MIB }] },
+  mounts: [],
+  network: { mode: 'none' },
+  ports: [],
+}
+
+const MOST: ContainerSpec = {
+  ...LEAST,
+  entrypoint: ['/bin/sh', '-c'],
+  command: ['echo hi'],
+  user: '1000:1000',
+  workingDir: '/work',
+  openStdin: true,
+  sandbox: { readonlyRoot: false, capabilities: ['CHOWN', 'SETUID'], tmpfs: [] },
+  mounts: [
+    { type: 'volume', target: '/output', readOnly: false },
+    { type: 'volume', source: 'volume_s1_data', target: '/data', readOnly: true },
+    { type: 'bind', source: '/srv/models', target: '/models', readOnly: true },
+  ],
+  network: { mode: 'session', networkId: 'n1', aliases: ['db'] },
+  ports: [{ containerPort: 8000, hostIp: '127.0.0.1', hostPort: 0 }],
+  gpu: { count: 'all', deviceIds: [], capabilities: ['gpu'], driver: 'nvidia' },
+}
+
+interface Body {
+  HostConfig: Record<string, unknown>
+  [key: string]: unknown
+}
+const bodyOf = (spec: ContainerSpec) => createContainerBody(spec) as Body
+
+describe('createContainerBody', () => {
+  it('asks for exactly this for a tool', () => {
+    expect(createContainerBody(LEAST)).toEqual({
+      Image: LEAST.imageId,
+      Env: ['A=1', 'B=x=y', 'EMPTY='],
+      Labels: { 'container-orchestrator.kind': 'tool' },
+      Tty: false,
+      OpenStdin: false,
+      StdinOnce: false,
+      AttachStdin: false,
+      AttachStdout: true,
+      AttachStderr: true,
+      Healthcheck: { Test: ['NONE'] },
+      StopSignal: 'SIGTERM',
+      HostConfig: {
+        Memory: 512 * MIB,
+        MemorySwap: 512 * MIB,
+        NanoCpus: 500_000_000,
+        PidsLimit: 256,
+        Ulimits: [
+          { Name: 'nofile', Soft: 1024, Hard: 4096 },
+          { Name: 'core', Soft: 0, Hard: 0 },
+        ],
+        ReadonlyRootfs: true,
+        CapDrop: ['ALL'],
+        CapAdd: [],
+        SecurityOpt: ['no-new-privileges'],
+        Privileged: false,
+        Init: true,
+        AutoRemove: false,
+        RestartPolicy: { Name: 'no' },
+        IpcMode: 'private',
+        ShmSize: 64 * MIB,
+        LogConfig: { Type: 'local', Config: { 'max-size': '10m', 'max-file': '3' } },
+        Tmpfs: { '/tmp': `rw,nosuid,nodev,mode=1777,size=${256 * MIB}` },
+        Mounts: [],
+        NetworkMode: 'none',
+        PublishAllPorts: false,
+        PortBindings: {},
+      },
+    })
+  })
+
+  it('asks for all that a spec can say', () => {
+    const body = bodyOf(MOST)
+    expect(body).toMatchObject({
+      Entrypoint: ['/bin/sh', '-c'],
+      Cmd: ['echo hi'],
+      User: '1000:1000',
+      WorkingDir: '/work',
+      OpenStdin: true,
+      StdinOnce: true,
+      AttachStdin: true,
+      ExposedPorts: { '8000/tcp': {} },
+      NetworkingConfig: { EndpointsConfig: { n1: { Aliases: ['db'] } } },
+    })
+    expect(body.HostConfig).toMatchObject({
+      ReadonlyRootfs: false,
+      CapAdd: ['CHOWN', 'SETUID'],
+      Tmpfs: {},
+      NetworkMode: 'n1',
+      PortBindings: { '8000/tcp': [{ HostIp: '127.0.0.1', HostPort: '0' }] },
+      Mounts: [
+        { Type: 'volume', Target: '/output', ReadOnly: false },
+        { Type: 'volume', Source: 'volume_s1_data', Target: '/data', ReadOnly: true },
+        {
+          Type: 'bind',
+          Source: '/srv/models',
+          Target: '/models',
+          ReadOnly: true,
+          BindOptions: { Propagation: 'rprivate' },
+        },
+      ],
+    })
+  })
+
+  it('gives the bridge no aliases', () => {
+    const body = bodyOf({ ...LEAST, network: { mode: 'bridge' } })
+    expect(body.HostConfig['NetworkMode']).toBe('bridge')
+    expect(body).not.toHaveProperty('NetworkingConfig')
+  })
+
+  it.each([
+    ['all devices', { count: 'all', deviceIds: [] }, { Count: -1 }],
+    ['two devices', { count: 2, deviceIds: [] }, { Count: 2 }],
+    // The engine refuses a request with both.
+    ['devices by id, and then no count', { count: 'all', deviceIds: ['GPU-1', '0'] }, { DeviceIDs: ['GPU-1', '0'] }],
+  ] as const)('requests %s', (_, gpu, expected) => {
+    const spec = { ...LEAST, gpu: { ...gpu, capabilities: ['gpu', 'utility'], driver: 'nvidia' } }
+    expect(bodyOf(spec).HostConfig['DeviceRequests']).toEqual([
+      { Driver: 'nvidia', Capabilities: [['gpu', 'utility']], ...expected },
+    ])
+  })
+
+  it('requests no device where none was asked for', () => {
+    expect(bodyOf(LEAST).HostConfig).not.toHaveProperty('DeviceRequests')
+  })
+
+  it('gives cores as whole billionths', () => {
+    const nanos = (cpus: number) => bodyOf({ ...LEAST, resources: { ...LEAST.resources, cpus } }).HostConfig['NanoCpus']
+    expect([0.1, 0.29, 1.1, 64].map(nanos)).toEqual([100_000_000, 290_000_000, 1_100_000_000, 64_000_000_000])
+  })
+
+  it('has, for any spec, no key beyond the known ones, and the constants as they are', () => {
+    const text = fc.string({ maxLength: 20 })
+    const word = fc.constantFrom('Privileged', 'Binds', 'host', '__proto__', 'HostConfig', 'CapAdd', '_body')
+    const map = fc.dictionary(fc.oneof(text, word), fc.oneof(text, word), { maxKeys: 5 })
+    const argv = fc.array(fc.oneof(text, word), { maxLength: 4 })
+    const specs = fc.record({
+      environment: map,
+      labels: map,
+      command: argv,
+      entrypoint: argv,
+      imageId: word,
+      user: word,
+    })
+    fc.assert(
+      fc.property(specs, fc.boolean(), (fields, whole) => {
+        const body = bodyOf({ ...(whole ? MOST : LEAST), ...fields })
+        const top = Object.keys(body).filter((key) => !KNOWN_KEYS.has(key))
+        const host = Object.keys(body.HostConfig).filter((key) => !KNOWN_HOST_KEYS.has(key))
+        expect({ top, host }).toEqual({ top: [], host: [] })
+        expect(body.HostConfig).toMatchObject({
+          Privileged: false,
+          CapDrop: ['ALL'],
+          SecurityOpt: ['no-new-privileges'],
+          IpcMode: 'private',
+          AutoRemove: false,
+          RestartPolicy: { Name: 'no' },
+          PublishAllPorts: false,
+        })
+        expect(body.HostConfig['MemorySwap']).toBe(body.HostConfig['Memory'])
+        expect(Object.getPrototypeOf(body.HostConfig)).toBe(Object.prototype)
+      }),
+    )
+  })
+
+  it('never has what would give the host away', () => {
+    for (const spec of [LEAST, MOST]) {
+      for (const key of FORBIDDEN_HOST_KEYS) expect(bodyOf(spec).HostConfig).not.toHaveProperty(key)
+    }
+  })
+
+  it('shares no array or map with the spec', () => {
+    const body = bodyOf(MOST)
+    expect(body['Cmd']).not.toBe(MOST.command)
+    expect(body['Labels']).not.toBe(MOST.labels)
+    expect(body.HostConfig['CapAdd']).not.toBe(MOST.sandbox.capabilities)
+  })
+})
+
+const KNOWN_KEYS = new Set(
+  `Image Entrypoint Cmd User WorkingDir Env Labels Tty OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr
+  Healthcheck StopSignal ExposedPorts HostConfig NetworkingConfig`.split(/\s+/),
+)
+const KNOWN_HOST_KEYS = new Set(
+  `Memory MemorySwap NanoCpus PidsLimit Ulimits ReadonlyRootfs CapDrop CapAdd SecurityOpt Privileged Init AutoRemove
+  RestartPolicy IpcMode ShmSize LogConfig Tmpfs Mounts NetworkMode PublishAllPorts PortBindings DeviceRequests`.split(
+    /\s+/,
+  ),
+)
+const FORBIDDEN_HOST_KEYS =
+  `Binds Devices DeviceCgroupRules PidMode UTSMode UsernsMode CgroupnsMode Cgroup CgroupParent Sysctls Runtime VolumesFrom
+  VolumeDriver ExtraHosts Dns DnsOptions DnsSearch Links GroupAdd OomKillDisable OomScoreAdj MaskedPaths ReadonlyPaths
+  Isolation StorageOpt CpuRealtimeRuntime KernelMemory BlkioDeviceWriteBps ContainerIDFile`.split(/\s+/)
+
+describe('createNetworkBody', () => {
+  it.each([true, false])('asks for a bridge without IPv6 that looks for its name (internal: %s)', (internal) => {
+    const labels = { 'container-orchestrator.kind': 'network' }
+    expect(createNetworkBody({ name: 'session_s1', subnet: '10.213.0.0/27', internal, labels })).toEqual({
+      Name: 'session_s1',
+      CheckDuplicate: true,
+      Driver: 'bridge',
+      Internal: internal,
+      EnableIPv6: false,
+      IPAM: { Driver: 'default', Config: [{ Subnet: '10.213.0.0/27' }] },
+      Labels: labels,
+    })
+  })
+})
