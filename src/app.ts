@@ -50,6 +50,8 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
     },
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 2048 },
   }).withTypeProvider<ZodTypeProvider>()
+  // JSON is all that is read: text that is sent as such is told so.
+  app.removeContentTypeParser('text/plain')
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
 

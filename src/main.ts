@@ -15,9 +15,10 @@ const SHUTDOWN_MARGIN_MS = 15_000
 
 async function main(): Promise<void> {
   const config = loadConfig()
-  const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime })
-  const engine = new DockerEngine({ host: config.dockerHost, certPath: config.dockerCertPath })
-  const engineInfo = await connect(engine, config)
+  const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, process.stdout)
+  // Whoever read the log may be gone. pino's own destination retries for ever then, also at the exit.
+  process.stdout.on('error', () => {})
+  const { engine, engineInfo } = await connect(config)
   const store = await Store.open(config.dataDir)
   const services = buildServices({ config, engine, engineInfo, store, log })
   const app = await buildApp({ services, log })
@@ -42,9 +43,10 @@ async function main(): Promise<void> {
   if (config.greeting) greet(address)
 }
 
-async function connect(engine: DockerEngine, config: Config): Promise<EngineInfo> {
+async function connect(config: Config): Promise<{ engine: DockerEngine; engineInfo: EngineInfo }> {
   try {
-    return await engine.connect()
+    const engine = new DockerEngine({ host: config.dockerHost, certPath: config.dockerCertPath })
+    return { engine, engineInfo: await engine.connect() }
   } catch (error) {
     throw new ConfigError(`DOCKER_HOST=${config.dockerHost}: no engine answers there: ${messageOf(error)}`)
   }

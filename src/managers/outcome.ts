@@ -92,7 +92,8 @@ export function outcomeOfError(error: unknown): Outcome {
   const hint = error instanceof AppError ? (error.details.hint ?? null) : null
   const told = (code: Failure['code'], exitCode: number | null = null): Outcome =>
     failed('failed', exitCode, code, messageOf(error), hint)
-  if (!(error instanceof EngineError)) return told('engine_error')
+  // A refusal of the service's own: a volume of somebody else, no free network.
+  if (!(error instanceof EngineError)) return told(error instanceof AppError ? 'start_failed' : 'engine_error')
   switch (error.fault) {
     case 'image_not_found':
     case 'pull_failed':

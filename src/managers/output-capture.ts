@@ -6,10 +6,11 @@ const CAPTURE_BYTES = 1024 * 1024
 /** The beginning and the end of one stream, in bounded memory, and the count of all of it. */
 export class BoundedText {
   readonly #half: number
-  #head: Buffer[] = []
+  readonly #head: Buffer[] = []
   #headBytes = 0
-  #tail: Buffer[] = []
-  #tailBytes = 0
+  /** The end, as a ring: made once the beginning is full. */
+  #ring: Buffer | undefined
+  #ringEnd = 0
   #total = 0
 
   constructor(limit: number = CAPTURE_BYTES) {
@@ -27,39 +28,41 @@ export class BoundedText {
 
   add(bytes: Buffer): void {
     this.#total += bytes.length
-    const room = this.#half - this.#headBytes
-    const first = bytes.subarray(0, room)
+    const first = bytes.subarray(0, this.#half - this.#headBytes)
     if (first.length > 0) {
       // A copy: a slice would keep the whole read buffer alive.
       this.#head.push(Buffer.from(first))
       this.#headBytes += first.length
     }
-    let rest = bytes.subarray(first.length)
-    if (rest.length === 0) return
-    if (rest.length > this.#half) rest = rest.subarray(rest.length - this.#half)
-    this.#tail.push(Buffer.from(rest))
-    this.#tailBytes += rest.length
-    while (this.#tailBytes > this.#half) {
-      const oldest = this.#tail[0]
-      if (oldest === undefined) return
-      const excess = this.#tailBytes - this.#half
-      if (oldest.length <= excess) {
-        this.#tail.shift()
-        this.#tailBytes -= oldest.length
-      } else {
-        this.#tail[0] = oldest.subarray(excess)
-        this.#tailBytes -= excess
-      }
-    }
+    const rest = bytes.subarray(first.length)
+    if (rest.length > 0) this.#keepLast(rest.subarray(Math.max(0, rest.length - this.#half)))
   }
 
   /** The kept text; where the middle is missing, a line says how many bytes were left out. */
   text(): string {
-    const tail = Buffer.concat(this.#tail)
     const head = Buffer.concat(this.#head)
+    const tail = this.#tail()
     if (!this.truncated) return Buffer.concat([head, tail]).toString('utf8')
-    const omitted = this.#total - this.#headBytes - this.#tailBytes
+    const omitted = this.#total - head.length - tail.length
     return `${wholeCharacters(head)}\n[... ${omitted} bytes omitted ...]\n${wholeCharacters(tail)}`
+  }
+
+  get #tailBytes(): number {
+    return Math.min(this.#total - this.#headBytes, this.#half)
+  }
+
+  #keepLast(bytes: Buffer): void {
+    this.#ring ??= Buffer.allocUnsafe(this.#half)
+    const untilWrap = bytes.subarray(0, this.#half - this.#ringEnd)
+    untilWrap.copy(this.#ring, this.#ringEnd)
+    bytes.copy(this.#ring, 0, untilWrap.length)
+    this.#ringEnd = (this.#ringEnd + bytes.length) % this.#half
+  }
+
+  #tail(): Buffer {
+    if (this.#ring === undefined) return Buffer.alloc(0)
+    if (this.#tailBytes < this.#half) return this.#ring.subarray(0, this.#tailBytes)
+    return Buffer.concat([this.#ring.subarray(this.#ringEnd), this.#ring.subarray(0, this.#ringEnd)])
   }
 }
 

@@ -16,6 +16,8 @@ export class RunQueue {
   readonly #sessions = new Map<string, Waiting[]>()
   #running = 0
   #waiting = 0
+  /** Let in, and not in line yet. */
+  #admitted = 0
 
   constructor(options: { concurrency: number; limit: number }) {
     this.#concurrency = options.concurrency
@@ -30,17 +32,26 @@ export class RunQueue {
     return this.#waiting
   }
 
-  /** Throws `queue_full` where one more could not wait. */
-  requireRoom(): void {
-    if (this.#running < this.#concurrency || this.#waiting < this.#limit) return
+  /** Holds a place for one more until it acquires or withdraws; throws `queue_full` where none is left. */
+  admit(): void {
+    if (this.#running + this.#waiting + this.#admitted < this.#concurrency + this.#limit) {
+      this.#admitted += 1
+      return
+    }
     throw new AppError('queue_full', `${this.#waiting} tool runs are waiting, and no more may`, {
       retryAfterSeconds: 5,
       hint: 'Try again later. CO_QUEUE_LIMIT sets how many may wait, CO_MAX_CONCURRENT_RUNS how many run at once.',
     })
   }
 
+  /** Gives back a place that was never taken up. */
+  withdraw(): void {
+    this.#admitted = Math.max(0, this.#admitted - 1)
+  }
+
   /** Resolves at this run's turn with the function that gives the place back; rejects on abort. */
   acquire(sessionId: string, priority: number, signal: AbortSignal): Promise<() => void> {
+    this.withdraw()
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason)
       if (this.#running < this.#concurrency) return resolve(this.#take())

@@ -65,11 +65,19 @@ class RelicDied extends Error {
   }
 }
 
+/** A caller ended the relic while it started. */
+class Interrupted extends AppError {
+  constructor(how: 'stopped' | 'removed') {
+    super('conflict', `The relic was ${how} while it started`)
+  }
+}
+
 export class RelicLife {
   readonly entry: RelicEntry
   readonly #deps: RelicLifeDeps
   readonly #request: StartRelic
-  readonly #decision: RelicDecision
+  /** Absent for a relic that is adopted: its container is made. */
+  readonly #decision: RelicDecision | undefined
   /** Aborted when the relic is stopped or removed while it starts. */
   #starting = new AbortController()
   readonly #detach = new AbortController()
@@ -81,7 +89,7 @@ export class RelicLife {
   #door: DoorTarget | undefined
   #turn: Promise<unknown> = Promise.resolve()
 
-  constructor(deps: RelicLifeDeps, entry: RelicEntry, request: StartRelic, decision: RelicDecision) {
+  constructor(deps: RelicLifeDeps, entry: RelicEntry, request: StartRelic, decision?: RelicDecision) {
     this.#deps = deps
     this.entry = entry
     this.#request = request
@@ -120,17 +128,24 @@ export class RelicLife {
     }
     const { engine, store } = this.#deps
     this.#spool = await store.spools.open(this.entry.id)
-    const known = { stdout: 0, stderr: 0 }
-    for await (const chunk of spooledOutput(store.spools, this.entry.id)) known[chunk.stream] += chunk.bytes.length
+    const known = await spooledOutput(store.spools, this.entry.id)
     this.#pumping = this.#pump(outputAfter(engine.containers, state.id, known, this.#detach.signal))
-    await this.#locate(state)
+    await this.#locate(state).catch((error: unknown) => {
+      this.entry.view.ports = {}
+      this.#deps.log.error(
+        { event: 'relic.ports_lost', relic_id: this.entry.id, error: messageOf(error) },
+        'the published ports of a relic could not be listened on again',
+      )
+    })
     this.#exit = untilEnded(engine.containers, state.id, this.#detach.signal)
+    // One that was being restarted when the earlier process ended is as healthy as its next probe.
+    if (this.entry.view.status === 'starting') void this.#untilHealthy(this.#detach.signal).catch(() => {})
     void this.#supervise()
   }
 
   /** Stops it and keeps the container for inspection; a stopped one stays as it is. */
   stop(graceSeconds: number): Promise<Relic> {
-    this.#starting.abort(new AppError('conflict', 'The relic was stopped while it started'))
+    this.#starting.abort(new Interrupted('stopped'))
     return this.#exclusively(async () => {
       await this.#halt(graceSeconds)
       if (this.entry.view.status !== 'failed')
@@ -176,7 +191,7 @@ export class RelicLife {
 
   /** Removes the container, and the relic from what callers see. */
   remove(graceSeconds: number): Promise<void> {
-    this.#starting.abort(new AppError('conflict', 'The relic was removed while it started'))
+    this.#starting.abort(new Interrupted('removed'))
     return this.#exclusively(async () => {
       if (this.entry.status === DELETED) return
       await this.#halt(graceSeconds)
@@ -214,10 +229,12 @@ export class RelicLife {
 
   async #create(signal: AbortSignal): Promise<void> {
     const { docker, images, networks, toolbox, volumes } = this.#deps
+    const decision = this.#decision
+    if (decision === undefined) throw new Error('a relic without a policy decision cannot be created')
     const [image, network, mounts, tools] = await Promise.all([
       images.resolve(this.#request, this.entry.sessionId, signal),
       this.#network(networks),
-      volumes.resolve(this.#decision.volumes, this.entry.sessionId),
+      volumes.resolve(decision.volumes, this.entry.sessionId),
       toolbox.mount(),
     ])
     signal.throwIfAborted()
@@ -231,7 +248,7 @@ export class RelicLife {
       },
       containerName: this.entry.view.container_name,
       imageId: image.id,
-      plan: planRelic(this.#request, this.#decision.profile, [...mounts, tools]),
+      plan: planRelic(this.#request, decision.profile, [...mounts, tools]),
       network: { mode: 'session', networkId: network.id, aliases: [this.entry.name] },
       labels: this.#request.labels,
     })
@@ -576,6 +593,7 @@ export class RelicLife {
 function failureFrom(problem: AppError, error: unknown): NonNullable<Relic['failure']> {
   if (error instanceof RelicDied && error.state !== undefined && error.state.exitCode !== 0)
     return failureOf(error.state)
+  if (error instanceof Interrupted) return { code: 'cancelled', message: problem.message, hint: null }
   const code = problem.code === 'health_check_timeout' ? problem.code : outcomeOfError(problem).failure?.code
   return { code: code ?? 'engine_error', message: problem.message, hint: problem.details.hint ?? null }
 }

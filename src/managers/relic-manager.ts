@@ -35,6 +35,7 @@ export class RelicManager {
     const { gate, store } = this.#options
     gate.requireOpen(request.session_id)
     const decision = this.#decide(request)
+    await this.#options.volumes.check(decision.volumes)
     const id = newId('relic')
     const entry: RelicEntry = {
       id,
@@ -129,7 +130,7 @@ export class RelicManager {
   async adopt(entry: RelicEntry, state: ContainerState): Promise<void> {
     const { request } = entry
     if (request === null) throw new Error(`Relic ${entry.id} was stored without its request`)
-    await this.#keep(entry, request, this.#decide(request)).adopt(state)
+    await this.#keep(entry, request).adopt(state)
   }
 
   /** Leaves every relic running for the next start of the service. */
@@ -137,7 +138,7 @@ export class RelicManager {
     for (const life of this.#lives.values()) life.detach()
   }
 
-  #keep(entry: RelicEntry, request: StartRelic, decision: RelicDecision): RelicLife {
+  #keep(entry: RelicEntry, request: StartRelic, decision?: RelicDecision): RelicLife {
     const life = new RelicLife(this.#options, entry, request, decision)
     this.#lives.set(entry.id, life)
     return life

@@ -5,7 +5,7 @@ import { timestamp } from '../domain/common.ts'
 import { type ExecuteTool, hasEnded, type RunTimings, type ToolRun, type ToolStatus } from '../domain/tool.ts'
 import type { Attachment, ContainerState, Engine, OutputChunk, PathStat } from '../engine/engine.ts'
 import type { MountSpec, NetworkAttachment } from '../engine/spec.ts'
-import { AppError, EngineError, messageOf } from '../errors.ts'
+import { AppError, messageOf } from '../errors.ts'
 import { planTool } from '../policy/container-policy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
@@ -54,9 +54,11 @@ export interface ToolDecision {
 const OUTPUT_DRAIN_MS = 10_000
 /** How long a run whose engine is away waits for it beyond its own timeout. */
 const ENGINE_AWAY_MS = 60_000
+const KILL_RETRY_MS = 1_000
 
 /** All that a container is created from. */
 interface Prepared {
+  profile: Profile
   image: ResolvedImage
   network: NetworkAttachment
   mounts: MountSpec[]
@@ -69,7 +71,8 @@ export class ToolExecution {
   readonly ended: Promise<ToolRun>
   readonly #deps: ToolExecutionDeps
   readonly #request: ExecuteTool
-  readonly #decision: ToolDecision
+  /** Absent for a run that is adopted: its container is made. */
+  readonly #decision: ToolDecision | undefined
   readonly #capture = new OutputCapture()
   readonly #abort = new AbortController()
   readonly #detach = new AbortController()
@@ -80,7 +83,7 @@ export class ToolExecution {
   /** Volumes of this run alone, beside its container's anonymous ones. */
   readonly #ownVolumes: string[] = []
 
-  constructor(deps: ToolExecutionDeps, entry: ToolEntry, request: ExecuteTool, decision: ToolDecision) {
+  constructor(deps: ToolExecutionDeps, entry: ToolEntry, request: ExecuteTool, decision?: ToolDecision) {
     this.#deps = deps
     this.entry = entry
     this.#request = request
@@ -107,13 +110,20 @@ export class ToolExecution {
     })
   }
 
+  /** Ends a run that cannot be begun. */
+  async refuse(error: Error): Promise<void> {
+    await this.#settling(async () => {
+      await this.#openSpool()
+      throw error
+    })
+  }
+
   /** Takes over a container that an earlier process started. */
   async adopt(state: ContainerState): Promise<void> {
     await this.#settling(async () => {
       await this.#openSpool()
       const { engine, store } = this.#deps
-      for await (const chunk of spooledOutput(store.spools, this.entry.id)) this.#capture.add(chunk)
-      const known = { stdout: this.#capture.stdout.bytes, stderr: this.#capture.stderr.bytes }
+      const known = await spooledOutput(store.spools, this.entry.id, (chunk) => this.#capture.add(chunk))
       const output = outputAfter(engine.containers, state.id, known, this.#detach.signal)
       const usage = state.status === 'running' ? new UsageMeter(engine.containers, state.id) : undefined
       await this.#update(
@@ -142,12 +152,22 @@ export class ToolExecution {
       outcome = await work()
     } catch (error) {
       if (this.#detach.signal.aborted) return
+      await this.#tellBuildOutput(error)
       outcome = this.#failed(error)
     } finally {
       this.#release?.()
     }
     if (this.#detach.signal.aborted) return
     await this.#finish(outcome)
+  }
+
+  /** What a failed build wrote last is what the run has to show. */
+  async #tellBuildOutput(error: unknown): Promise<void> {
+    const tail = error instanceof AppError ? error.details.logsTail : undefined
+    if (tail === undefined) return
+    const chunk: OutputChunk = { stream: 'stderr', bytes: Buffer.from(tail) }
+    this.#capture.add(chunk)
+    await this.#spool?.append(chunk.stream, chunk.bytes)
   }
 
   #failed(error: unknown): Outcome {
@@ -170,6 +190,8 @@ export class ToolExecution {
   /** Image, network, volumes and folders, side by side. */
   async #prepare(): Promise<Prepared> {
     const { images, networks, volumes } = this.#deps
+    if (this.#decision === undefined) throw new Error('a run without a policy decision cannot be started')
+    const { profile } = this.#decision
     await this.#update({ status: 'preparing' })
     const began = performance.now()
     const [image, network, volumeMounts] = await Promise.all([
@@ -185,7 +207,13 @@ export class ToolExecution {
       network === undefined
         ? { mode: this.#request.network_mode === 'bridge' ? 'bridge' : 'none' }
         : { mode: 'session', networkId: network.id, aliases: [] }
-    return { image, network: attachment, mounts: [...volumeMounts, ...folderMounts(folders, sources)], folders }
+    return {
+      profile,
+      image,
+      network: attachment,
+      mounts: [...volumeMounts, ...folderMounts(folders, sources)],
+      folders,
+    }
   }
 
   /** Volumes for the folders of an image whose user is not root. */
@@ -211,7 +239,7 @@ export class ToolExecution {
       },
       containerName: containerName('tool', this.entry.name, this.entry.sessionId, this.entry.id),
       imageId: image.id,
-      plan: planTool(this.#request, this.entry.id, this.#decision.profile, prepared.mounts),
+      plan: planTool(this.#request, this.entry.id, prepared.profile, prepared.mounts),
       network: prepared.network,
       labels: this.#request.labels,
     })
@@ -289,14 +317,15 @@ export class ToolExecution {
     } finally {
       clearTimeout(timer)
     }
-    const completedAt = state?.finishedAt ?? new Date()
     await Promise.race([pumping, sleep(OUTPUT_DRAIN_MS, undefined, { ref: false })])
     this.entry.view.resource_usage = usage?.stop() ?? null
     const began = state?.startedAt ?? startedAt
+    // An engine stamps the start of a very short run after its end.
+    const completedAt = new Date(Math.max(began.getTime(), (state?.finishedAt ?? new Date()).getTime()))
     Object.assign(this.entry.view, {
       started_at: timestamp(began),
       completed_at: timestamp(completedAt),
-      duration_ms: Math.max(0, completedAt.getTime() - began.getTime()),
+      duration_ms: completedAt.getTime() - began.getTime(),
     })
     this.entry.view.timings.run_ms = this.entry.view.duration_ms
     if (state === undefined) {
@@ -405,18 +434,22 @@ export class ToolExecution {
     if (containerId !== null && this.entry.view.status === 'running') await this.#kill(containerId, graceSeconds)
   }
 
+  /** Repeats what the engine fails to do: a run must not outlive its timeout. */
   async #kill(containerId: string, graceSeconds?: number): Promise<void> {
     const { containers } = this.#deps.engine
-    try {
-      if (graceSeconds !== undefined) await containers.stop(containerId, graceSeconds)
-      // Where it ended by itself in the meantime, its own end is what counts.
-      else if (!(await containers.kill(containerId))) this.#endReason = undefined
-    } catch (error) {
-      this.#deps.log.warn(
-        { event: 'tool.kill_failed', execution_id: this.entry.id, error: messageOf(error) },
-        'a run could not be killed',
-      )
-      if (!(error instanceof EngineError)) throw error
+    while (!this.#detach.signal.aborted && !hasEnded(this.entry.view.status)) {
+      try {
+        if (graceSeconds !== undefined) await containers.stop(containerId, graceSeconds)
+        // Where it ended by itself in the meantime, its own end is what counts.
+        else if (!(await containers.kill(containerId))) this.#endReason = undefined
+        return
+      } catch (error) {
+        this.#deps.log.warn(
+          { event: 'tool.kill_failed', execution_id: this.entry.id, error: messageOf(error) },
+          'a run could not be killed',
+        )
+        await sleep(KILL_RETRY_MS)
+      }
     }
   }
 

@@ -39,11 +39,12 @@ export class ToolManager {
 
   /** Accepts a run and begins it. Throws before anything is made where the request cannot be met. */
   async execute(request: ExecuteTool): Promise<ToolExecution> {
-    const { gate, queue, store } = this.#options
+    const { gate, queue, store, volumes } = this.#options
     gate.requireOpen(request.session_id)
     const id = newId('exec')
     const decision = this.#decide(request, id)
-    queue.requireRoom()
+    await volumes.check(decision.volumes)
+    queue.admit()
     const entry: ToolEntry = {
       id,
       sessionId: request.session_id,
@@ -55,8 +56,13 @@ export class ToolManager {
       request,
       view: queuedRun(id, request),
     }
-    await store.sessions.touch(request.session_id)
-    await store.tools.insert(entry)
+    try {
+      await store.sessions.touch(request.session_id)
+      await store.tools.insert(entry)
+    } catch (error) {
+      queue.withdraw()
+      throw error
+    }
     return this.#begin(entry, request, decision, (execution) => execution.run())
   }
 
@@ -120,20 +126,19 @@ export class ToolManager {
 
   /** Begins a run again that an earlier process accepted and never started. */
   async requeue(entry: ToolEntry): Promise<void> {
-    const { request } = entry
-    if (request === null) throw new Error(`Run ${entry.id} was stored without its request`)
-    const fresh = renewed(entry)
-    fresh.view = { ...entry.view, status: 'queued' }
-    fresh.status = 'queued'
+    const request = requestOf(entry)
+    const fresh = renewed({ ...entry, status: 'queued', view: { ...entry.view, status: 'queued' } })
     await this.#options.store.tools.update(fresh)
-    this.#begin(fresh, request, this.#decide(request, entry.id), (execution) => execution.run())
+    // The operator's policy may have changed since: then the run fails with its refusal.
+    const decide = async (): Promise<ToolDecision> => this.#decide(request, entry.id)
+    const decision = await decide().catch((error: AppError) => error)
+    if (decision instanceof Error) this.#begin(fresh, request, undefined, (execution) => execution.refuse(decision))
+    else this.#begin(fresh, request, decision, (execution) => execution.run())
   }
 
   /** Takes over a container that an earlier process started. */
   adopt(entry: ToolEntry, state: ContainerState): ToolExecution {
-    const { request } = entry
-    if (request === null) throw new Error(`Run ${entry.id} was stored without its request`)
-    return this.#begin(entry, request, this.#decide(request, entry.id), (execution) => execution.adopt(state))
+    return this.#begin(entry, requestOf(entry), undefined, (execution) => execution.adopt(state))
   }
 
   /** Waits for the runs in flight, and leaves those that last longer to the next start. */
@@ -146,7 +151,7 @@ export class ToolManager {
   #begin(
     entry: ToolEntry,
     request: ExecuteTool,
-    decision: ToolDecision,
+    decision: ToolDecision | undefined,
     how: (execution: ToolExecution) => Promise<void>,
   ): ToolExecution {
     const execution = new ToolExecution(this.#options, entry, request, decision)
@@ -171,6 +176,11 @@ export class ToolManager {
     )
     return { profile, volumes: decisions }
   }
+}
+
+function requestOf(entry: ToolEntry): ExecuteTool {
+  if (entry.request === null) throw new Error(`Run ${entry.id} was stored without its request`)
+  return entry.request
 }
 
 function queuedRun(id: string, request: ExecuteTool): ToolRun {

@@ -40,7 +40,12 @@ export class VolumeResolver {
     return decisions
   }
 
-  /** Makes a session's volumes where they are missing, and looks where host paths really lead. */
+  /** Refuses host paths that do not exist or lead out of their root: before anything is made. */
+  async check(decisions: readonly VolumeDecision[]): Promise<void> {
+    for (const decision of decisions) if (decision.type === 'host') await this.#hostPath(decision.source)
+  }
+
+  /** Makes a session's volumes where they are missing, and looks again where host paths really lead. */
   async resolve(decisions: readonly VolumeDecision[], sessionId: string): Promise<MountSpec[]> {
     return Promise.all(decisions.map(async (decision) => mountOf(decision, await this.#source(decision, sessionId))))
   }
@@ -48,18 +53,19 @@ export class VolumeResolver {
   async #source(decision: VolumeDecision, sessionId: string): Promise<string> {
     if (decision.type === 'shared') return decision.source
     if (decision.type === 'session') return this.#sessionVolume(decision.source, sessionId)
+    return this.#hostPath(decision.source)
+  }
+
+  async #hostPath(source: string): Promise<string> {
     let real: string
     try {
-      real = await realpath(decision.source)
+      real = await realpath(source)
     } catch (error) {
-      throw new AppError('validation_failed', `Host path "${decision.source}" does not exist`, { cause: error })
+      throw new AppError('validation_failed', `Host path "${source}" does not exist`, { cause: error })
     }
     // A symlink may lead out of the root although its own path lies in it.
     if (this.#policy.allowedHostRoots.some((root) => isBeneath(real, root))) return real
-    throw new AppError(
-      'policy_denied',
-      `Host path "${decision.source}" leads out of the folders that the operator allows`,
-    )
+    throw new AppError('policy_denied', `Host path "${source}" leads out of the folders that the operator allows`)
   }
 
   async #sessionVolume(source: string, sessionId: string): Promise<string> {

@@ -39,7 +39,9 @@ export function planFolders(request: ExecuteTool, mounts: readonly MountSpec[]):
   ]
   const folders = outermost(wanted).filter((folder) => !mounts.some((mount) => isBeneath(folder, mount.target)))
   for (const file of files) {
-    if (folders.some((folder) => isBeneath(file.path, folder))) continue
+    const inMount = mounts.some((mount) => isBeneath(file.path, mount.target))
+    if (folders.includes(file.path)) throw invalid('input_files', `${file.path} is a folder; name a file in it`)
+    if (!inMount && folders.some((folder) => isBeneath(file.path, folder))) continue
     throw invalid('input_files', `${file.path} lies in a volume; put it elsewhere`)
   }
   for (const folder of folders) requireMountTarget(folder)

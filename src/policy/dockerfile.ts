@@ -5,26 +5,48 @@
 import { AppError } from '../errors.ts'
 import { requireAllowedImage } from './images.ts'
 
-const REMOTE_SOURCE = /^(https?|ftp|git|ssh):|^git@|\.git(#|$)/i
+/** Lines that hand the file to another parser, or change how this one reads it. */
+const DIRECTIVE = /^\uFEFF?\s*(?:(?:#|\/\/)\s*(?:syntax|escape)\s*=|\{\s*"(?:syntax|escape)")/im
+const REMOTE_SOURCE = /:\/\/|^git@|\.git(#|$)/i
+const RUN_OPTION = /^--(mount|network|security|device)\b/
 
 /** Refuses (`policy_denied`) remote sources and base images that are not allowed. */
 export function requireAllowedDockerfile(text: string, allowedImages: readonly string[]): void {
-  if (/^\s*#\s*(syntax|escape)\s*=/im.test(text)) deny('"# syntax=" and "# escape=" lines are not allowed')
-  const stages = new Set<string>()
-  let stageCount = 0
-  for (const { keyword, words } of instructions(text)) {
+  if (DIRECTIVE.test(text)) deny('"syntax" and "escape" lines are not allowed')
+  // Parsers differ in whether two backslashes at its end continue a line: both readings have to pass.
+  for (const continuation of [/\\[ \t]*$/, /(?<!\\)(?:\\\\)*\\[ \t]*$/]) {
+    requireAllowedInstructions(instructions(text, continuation), allowedImages)
+  }
+}
+
+interface Instruction {
+  keyword: string
+  /** Words that begin with "--" before all others. */
+  flags: string[]
+  words: string[]
+}
+
+function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages: readonly string[]): void {
+  const names = new Set<string>()
+  let stages = 0
+  for (const { keyword, flags, words } of found) {
     if (keyword === 'FROM') {
-      const [image, as, stage] = words.filter((word) => !word.startsWith('--'))
-      requireBase(image ?? '', stages, allowedImages)
-      if (as?.toUpperCase() === 'AS' && stage !== undefined) stages.add(stage.toLowerCase())
-      stages.add(String(stageCount++))
+      const [image = '', as, stage] = words
+      requireBase(image, names, allowedImages)
+      if (as?.toUpperCase() === 'AS' && stage !== undefined) names.add(stage.toLowerCase())
+      stages += 1
     }
-    if (keyword === 'ADD' && words.some((word) => REMOTE_SOURCE.test(word.replace(/^[["']+/, '')))) {
+    if (keyword === 'ADD' && words.some((word) => word.includes('$') || REMOTE_SOURCE.test(word))) {
       deny('ADD of a remote source is not allowed; put the file into build.files and COPY it')
     }
-    const from = keyword === 'COPY' ? words.find((word) => word.startsWith('--from=')) : undefined
-    if (from !== undefined) requireBase(from.slice('--from='.length), stages, allowedImages)
-    if (keyword === 'RUN' && words.some((word) => /^--(mount|network|security|device)=/.test(word))) {
+    if (keyword === 'COPY') {
+      for (const flag of flags.filter((candidate) => candidate.startsWith('--from='))) {
+        const source = flag.slice('--from='.length)
+        // Only COPY counts stages: the number of one that is complete is no image.
+        if (!(/^\d+$/.test(source) && Number(source) < stages - 1)) requireBase(source, names, allowedImages)
+      }
+    }
+    if (keyword === 'RUN' && flags.some((flag) => RUN_OPTION.test(flag))) {
       deny('RUN with --mount, --network, --security or --device is not allowed')
     }
     if (keyword === 'ONBUILD') deny('ONBUILD is not allowed')
@@ -39,17 +61,39 @@ function requireBase(reference: string, stages: ReadonlySet<string>, allowedImag
   if (!reference.includes('$')) requireAllowedImage(reference, allowedImages)
 }
 
-/** Instructions with continued lines joined and comments left out. */
-function* instructions(text: string): Generator<{ keyword: string; words: string[] }> {
-  const joined = text
-    .split(/\r?\n/)
-    .filter((line) => !/^\s*#/.test(line))
-    .join('\n')
-    .replace(/\\[ \t]*\n/g, ' ')
-  for (const line of joined.split('\n')) {
-    const [keyword, ...words] = line.trim().split(/\s+/)
-    if (keyword) yield { keyword: keyword.toUpperCase(), words }
+/** Instructions with continued lines joined, and comments and blank lines among them left out. */
+function* instructions(text: string, continuation: RegExp): Generator<Instruction> {
+  let held: string | undefined
+  for (const line of text.split(/\r?\n/)) {
+    if (/^\s*(#|$)/.test(line)) continue
+    const joined: string = (held ?? '') + line
+    held = continuation.test(line) ? joined.replace(/\\[ \t]*$/, '') : undefined
+    if (held === undefined) yield instruction(joined)
   }
+  if (held !== undefined) yield instruction(held)
+}
+
+function instruction(line: string): Instruction {
+  const [, keyword = '', rest = ''] = /^\s*(\S+)\s*([\s\S]*)$/.exec(line) ?? []
+  const words = argumentsOf(rest)
+  const end = words.findIndex((word) => !word.startsWith('--'))
+  const count = end === -1 ? words.length : end
+  return { keyword: keyword.toUpperCase(), flags: words.slice(0, count), words: words.slice(count) }
+}
+
+/** Words as a builder takes them: a JSON array's items, or words without their quotes and backslashes. */
+function argumentsOf(rest: string): string[] {
+  const flags = /^(?:--\S+\s+)*/.exec(rest)?.[0] ?? ''
+  const list = rest.slice(flags.length)
+  const split = (text: string) => text.split(/\s+/).flatMap((word) => word.replace(/["'\\]/g, '') || [])
+  if (!list.startsWith('[')) return split(rest)
+  try {
+    const items: unknown = JSON.parse(list)
+    if (Array.isArray(items)) return [...split(flags), ...items.map(String)]
+  } catch {
+    // No array after all: its words are read as they stand.
+  }
+  return split(rest)
 }
 
 function deny(rule: string): never {

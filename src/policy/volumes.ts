@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { isAbsolute, normalize, sep } from 'node:path'
 import type { VolumeMount } from '../domain/common.ts'
 import type { MountSpec } from '../engine/spec.ts'
@@ -24,7 +25,7 @@ export type VolumeDecision =
  * checks for symlinks), a shared volume, or a volume of the session. All else is denied.
  */
 export function decideVolume(mount: VolumeMount, policy: VolumePolicy): VolumeDecision {
-  const target = normalize(mount.target)
+  const target = withoutTrailingSlash(normalize(mount.target))
   requireMountTarget(target)
   const common = { target, readOnly: mount.read_only }
   if (isAbsolute(mount.source)) {
@@ -60,7 +61,9 @@ export function isBeneath(path: string, root: string): boolean {
 
 /** Engine name of a session's volume: no other session can name it. */
 export function sessionVolumeName(sessionId: string, name: string): string {
-  return `volume_${sessionId}_${name}`
+  // Both may hold "_": the hash keeps session a_b, volume c apart from session a, volume b_c.
+  const hash = createHash('sha256').update(`${sessionId}\n${name}`).digest('hex').slice(0, 8)
+  return `volume_${sessionId}_${name}_${hash}`
 }
 
 export function mountOf(decision: VolumeDecision, source: string): MountSpec {

@@ -12,6 +12,8 @@ export interface SpoolRecord {
   kind: RecordKind
   at: Date
   text: string
+  /** Length as it was written: bytes that are no UTF-8 read as fewer or more characters. */
+  bytes: number
 }
 
 /** Bytes that were written and are kept no more. */

@@ -20,7 +20,9 @@ beforeAll(async () => {
   started = spawn('npm', ['start'], {
     cwd: ROOT,
     env: { ...process.env, CO_PORT: '0', CO_DATA_DIR: dataDir, CO_SESSION_SUBNETS: '10.198.0.0/16' },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    // A group of its own, which a terminal's Ctrl-C would reach as a whole.
+    detached: true,
+    stdio: ['ignore', 'pipe', 'ignore'],
   })
   started.stdout?.on('data', (part: Buffer) => {
     output += part.toString()
@@ -28,21 +30,22 @@ beforeAll(async () => {
   await vi.waitFor(() => expect(output).toMatch(/is ready at[\s\S]*cleanup\/session.*\n/), { timeout: 50_000 })
 })
 afterAll(async () => {
-  if (started.exitCode === null) started.kill('SIGKILL')
+  signalGroup('SIGKILL')
   await rm(dataDir, { recursive: true, force: true })
 })
 
 describe('npm start', () => {
   it('prints two calls that work as they are', async () => {
-    const calls = output.match(/ {2}curl [^\n]*(\\\n[^\n]*)?/g) ?? []
+    const calls = output.match(/ {2}curl (?:[^\n]*\\\n)*[^\n]*/g) ?? []
     expect(calls).toHaveLength(2)
-    const [tool, cleanup] = await Promise.all(calls.map((call) => bash('bash', ['-c', call])))
-    expect(JSON.parse(tool?.stdout ?? '')).toMatchObject({
+    const tool = await bash('bash', ['-c', calls[0] ?? ''])
+    const cleanup = await bash('bash', ['-c', calls[1] ?? ''])
+    expect(JSON.parse(tool.stdout)).toMatchObject({
       status: 'completed',
       exit_code: 0,
       result: { hello: 'world' },
     })
-    expect(JSON.parse(cleanup?.stdout ?? '')).toMatchObject({ errors: [] })
+    expect(JSON.parse(cleanup.stdout)).toMatchObject({ errors: [] })
   })
 
   it('passes the quick start', { timeout: 60_000 }, async () => {
@@ -54,18 +57,32 @@ describe('npm start', () => {
     expect(stdout).toContain('quickstart: all steps passed')
   })
 
-  it('ends on SIGTERM with status 0, and says so', async () => {
+  it('stops in order on Ctrl-C, and leaves no container of a tool', async () => {
     const instance = /"instance":"([^"]+)"/.exec(output)?.[1] ?? ''
-    started.kill('SIGTERM')
-    const [code] = await once(started, 'exit')
-    expect(code).toBe(0)
-    expect(output).toContain('"event":"service.stopped"')
+    signalGroup('SIGINT')
+    await vi.waitFor(() => expect(output).toContain('"event":"service.stopped"'), { timeout: 20_000 })
     const { DockerEngine } = await import('../../src/engine/docker/docker-engine.ts')
     const engine = await DockerEngine.open({ host: process.env['DOCKER_HOST'] ?? 'unix:///var/run/docker.sock' })
     const left = await engine.containers.list({ 'container-orchestrator.instance': instance })
     await removeAll(engine, instance)
     await engine.close()
     expect(left).toEqual([])
+  })
+
+  it('ends with status 0 on SIGTERM', async () => {
+    const service = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/main.ts'], {
+      cwd: ROOT,
+      env: { ...process.env, CO_PORT: '0', CO_DATA_DIR: dataDir },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    let log = ''
+    service.stdout.on('data', (part: Buffer) => {
+      log += part.toString()
+    })
+    await vi.waitFor(() => expect(log).toContain('"event":"service.started"'), { timeout: 20_000 })
+    service.kill('SIGTERM')
+    expect(await once(service, 'exit')).toEqual([0, null])
+    expect(log).toContain('"event":"service.stopped"')
   })
 
   it('stops with one line that names a setting it cannot use', async () => {
@@ -84,3 +101,12 @@ describe('npm start', () => {
     }
   })
 })
+
+/** Signals npm and the service; harmless where they are gone. */
+function signalGroup(signal: NodeJS.Signals): void {
+  try {
+    process.kill(-(started.pid ?? 0), signal)
+  } catch {
+    // They have ended.
+  }
+}

@@ -20,7 +20,7 @@ export async function* demultiplex(source: AsyncIterable<Buffer>): AsyncGenerato
   let header = Buffer.alloc(0)
   let remaining = 0
   let type = 0
-  let systemError = ''
+  const systemError: Buffer[] = []
 
   for await (let data of source) {
     while (data.length > 0) {
@@ -42,9 +42,12 @@ export async function* demultiplex(source: AsyncIterable<Buffer>): AsyncGenerato
       remaining -= bytes.length
       const stream = STREAMS[type]
       if (stream !== undefined) yield { stream, bytes }
-      else systemError += bytes.toString('utf8')
-      if (systemError !== '' && remaining === 0) {
-        throw new EngineError('failed', `The engine broke off an output stream: ${systemError}`)
+      else systemError.push(bytes)
+      if (systemError.length > 0 && remaining === 0) {
+        throw new EngineError(
+          'failed',
+          `The engine broke off an output stream: ${Buffer.concat(systemError).toString('utf8')}`,
+        )
       }
     }
   }

@@ -115,7 +115,7 @@ export class DockerImages implements Images {
       if (progress.error !== undefined) {
         throw new EngineError('build_failed', `The build failed: ${progress.error.trim()}`, {
           logsTail: tail,
-          hint: 'Mend the Dockerfile; logs_tail has the last output of the build.',
+          hint: 'Mend the Dockerfile.',
         })
       }
       const built = Built.safeParse(progress.aux)

@@ -15,14 +15,19 @@ export interface EngineAddress {
 
 /** Reads an engine's address; throws an `Error` that names what is wrong with it. */
 export function parseEndpoint({ host, certPath }: EngineAddress): EngineEndpoint {
-  if (host.startsWith('unix://')) return { socketPath: host.slice('unix://'.length) }
-  if (!/^(tcp|https?):\/\//.test(host)) {
+  const [, socketPath] = /^unix:\/\/(\/.*)$/.exec(host) ?? []
+  if (socketPath !== undefined) return { socketPath }
+  const [, scheme, name, port] = /^(tcp|https?):\/\/(\[[0-9a-fA-F:.]+\]|[^/:[\]]+)(?::(\d{1,5}))?\/?$/.exec(host) ?? []
+  if (name === undefined) {
     throw new Error(`DOCKER_HOST "${host}" is not supported: use unix:///path or tcp://host:port`)
   }
-  const url = new URL(host.replace(/^tcp:/, 'http:'))
-  const secure = certPath !== undefined || url.protocol === 'https:'
-  const port = url.port === '' ? (secure ? 2376 : 2375) : Number(url.port)
-  if (certPath === undefined) return { host: url.hostname, port }
-  const read = (name: string) => readFileSync(join(certPath, name))
-  return { host: url.hostname, port, tls: { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') } }
+  if (scheme === 'https' && certPath === undefined) {
+    throw new Error(`DOCKER_HOST "${host}" needs DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH`)
+  }
+  // A socket takes an IPv6 address without its brackets.
+  const address = name.replace(/^\[|\]$/g, '')
+  if (certPath === undefined) return { host: address, port: Number(port ?? 2375) }
+  const read = (file: string) => readFileSync(join(certPath, file))
+  const tls = { ca: read('ca.pem'), cert: read('cert.pem'), key: read('key.pem') }
+  return { host: address, port: Number(port ?? 2376), tls }
 }

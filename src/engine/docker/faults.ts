@@ -21,7 +21,8 @@ export function faultOfStatus(status: number, message: string): EngineFault {
   // Moby reports a taken range as 403, 400 or 500 depending on its version; Podman as 500.
   if (/pool overlaps|already used on the host|subnet .* is already (in )?use/i.test(message)) return 'subnet_overlap'
   // Podman 4 reports conflicts as 500.
-  if (/already in use|already exists|has active endpoints|being used by/i.test(message)) return 'conflict'
+  if (/already in use|already exists|has active endpoints|has associated containers|being used/i.test(message))
+    return 'conflict'
   if (status === 404) return 'not_found'
   if (status === 409) return 'conflict'
   if (status === 400) return 'invalid'
@@ -37,14 +38,15 @@ export function refusal(doing: string, status: number, message: string): EngineE
 /** An error for whatever a client threw; an `EngineError` passes unchanged. */
 export function translate(doing: string, error: unknown): EngineError {
   if (error instanceof EngineError) return error
-  const { code, name, statusCode, json } = error as {
+  const { code, name, statusCode, json } = (error ?? {}) as {
     code?: string
     name?: string
     statusCode?: number
-    json?: { message?: string } | Buffer | null
+    json?: unknown
   }
   if (typeof statusCode === 'number') {
-    const message = json !== null && json !== undefined && 'message' in json ? String(json.message) : messageOf(error)
+    const message =
+      typeof json === 'object' && json !== null && 'message' in json ? String(json.message) : messageOf(error)
     return refusal(doing, statusCode, message)
   }
   if (name === 'TimeoutError') {

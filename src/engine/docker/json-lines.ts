@@ -21,13 +21,14 @@ export async function* jsonLines(source: AsyncIterable<Buffer>): AsyncGenerator<
     if (from < data.length) {
       rest.push(data.subarray(from))
       restBytes += data.length - from
-      if (restBytes > MAX_LINE_BYTES) throw new EngineError('protocol', 'The engine sent a line longer than 4 MiB')
+      if (restBytes > MAX_LINE_BYTES) throw tooLong()
     }
   }
   yield* parsed(Buffer.concat(rest))
 }
 
 function* parsed(line: Buffer): Generator<unknown> {
+  if (line.length > MAX_LINE_BYTES) throw tooLong()
   const text = line.toString('utf8').trim()
   if (text === '') return
   try {
@@ -37,4 +38,8 @@ function* parsed(line: Buffer): Generator<unknown> {
       cause: error,
     })
   }
+}
+
+function tooLong(): EngineError {
+  return new EngineError('protocol', 'The engine sent a line longer than 4 MiB')
 }

@@ -10,7 +10,10 @@ const PODMAN_STATUS: Record<string, z.infer<typeof Status>> = {
   stopped: 'exited',
   stopping: 'running',
 }
-const EngineStatus = z.string().transform((word) => Status.parse(PODMAN_STATUS[word] ?? word))
+const EngineStatus = z
+  .string()
+  .transform((word) => PODMAN_STATUS[word] ?? word)
+  .pipe(Status)
 
 const PortBindings = z.record(
   z.string(),

@@ -43,9 +43,9 @@ export function sampleOf(message: StatsMessage): StatsSample | undefined {
   return {
     at: new Date(message.read),
     cpuNanoseconds,
-    memoryBytes: Math.max(0, usage - pageCache(message.memory_stats?.stats ?? {})),
+    memoryBytes: withoutCache(usage, message.memory_stats?.stats ?? {}),
     memoryLimitBytes: message.memory_stats?.limit ?? 0,
-    memoryPeakBytes: message.memory_stats?.max_usage ?? null,
+    memoryPeakBytes: peakOf(message),
     networkRxBytes: counters ? sum(counters.map((counter) => counter.rx_bytes)) : null,
     networkTxBytes: counters ? sum(counters.map((counter) => counter.tx_bytes)) : null,
     diskReadBytes: moved('read'),
@@ -54,7 +54,13 @@ export function sampleOf(message: StatsMessage): StatsSample | undefined {
   }
 }
 
-// As the docker CLI does: total_inactive_file on cgroup v1, inactive_file on v2.
-function pageCache(stats: Record<string, number>): number {
-  return stats['total_inactive_file'] ?? stats['inactive_file'] ?? 0
+// As the docker CLI does: total_inactive_file on cgroup v1, inactive_file on v2, where it is less than the use.
+function withoutCache(usage: number, stats: Record<string, number>): number {
+  const cache = stats['total_inactive_file'] ?? stats['inactive_file'] ?? 0
+  return cache < usage ? usage - cache : usage
+}
+
+/** Podman (told by its name for networks) fills the field with the limit, or with 0. */
+function peakOf({ memory_stats, network }: StatsMessage): number | null {
+  return network === undefined || network === null ? (memory_stats?.max_usage ?? null) : null
 }

@@ -27,7 +27,7 @@ export class StreamClient {
     this.#pool =
       'socketPath' in endpoint
         ? new Pool('http://engine', { ...unbounded, socketPath: endpoint.socketPath })
-        : new Pool(`${endpoint.tls ? 'https' : 'http'}://${endpoint.host}:${endpoint.port}`, {
+        : new Pool(originOf(endpoint), {
             ...unbounded,
             ...(endpoint.tls ? { connect: endpoint.tls } : {}),
           })
@@ -86,6 +86,10 @@ export class StreamClient {
     const search = new URLSearchParams(query).toString()
     return `${this.version}${path}${search === '' ? '' : `?${search}`}`
   }
+}
+
+function originOf({ host, port, tls }: { host: string; port: number; tls?: object }): string {
+  return `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 async function errorMessage(body: AsyncIterable<Buffer>): Promise<string> {

@@ -1,0 +1,134 @@
+import { describe, expect, it } from 'vitest'
+import { AppError, EngineError, type EngineFault } from '../../../src/errors.ts'
+import { failureOf, outcomeOf, outcomeOfError } from '../../../src/managers/outcome.ts'
+
+const ended = (exitCode: number, fields: { oomKilled?: boolean; error?: string } = {}) => ({
+  exitCode,
+  oomKilled: false,
+  error: '',
+  ...fields,
+})
+
+describe('outcomeOf', () => {
+  it('tells exit code 0 as completed, without a failure', () => {
+    expect(outcomeOf(ended(0))).toEqual({ status: 'completed', exitCode: 0, failure: null })
+  })
+
+  it('tells any other exit code as failed', () => {
+    expect(outcomeOf(ended(3))).toEqual({
+      status: 'failed',
+      exitCode: 3,
+      failure: { code: 'nonzero_exit', message: 'The command ended with exit code 3', hint: null },
+    })
+  })
+
+  it('tells a timeout with its limit, whatever the exit code', () => {
+    const outcome = outcomeOf(ended(137), 'timeout', 1.5)
+    expect(outcome).toMatchObject({ status: 'timeout', exitCode: 137, failure: { code: 'timeout' } })
+    expect(outcome.failure?.message).toContain('1.5 s')
+    expect(outcome.failure?.hint).toContain('timeout_seconds')
+  })
+
+  it('tells a cancelled run as cancelled', () => {
+    expect(outcomeOf(ended(143), 'cancelled')).toEqual({
+      status: 'cancelled',
+      exitCode: 143,
+      failure: { code: 'cancelled', message: 'The run was cancelled', hint: null },
+    })
+  })
+})
+
+describe('failureOf', () => {
+  it('tells a kill for memory by the flag, never by the exit code', () => {
+    expect(failureOf(ended(137, { oomKilled: true }))).toMatchObject({ code: 'oom_killed' })
+    expect(failureOf(ended(1, { oomKilled: true }))).toMatchObject({ code: 'oom_killed' })
+    expect(failureOf(ended(137))).toMatchObject({ code: 'killed' })
+    expect(failureOf(ended(137, { oomKilled: true })).hint).toContain('memory_mb')
+  })
+
+  it.each([
+    [124, 'nonzero_exit'],
+    [125, 'start_failed'],
+    [126, 'start_failed'],
+    [127, 'start_failed'],
+    [128, 'nonzero_exit'],
+    [129, 'killed'],
+    [192, 'killed'],
+    [193, 'nonzero_exit'],
+    [255, 'nonzero_exit'],
+  ])('exit code %i is %s', (exitCode, code) => {
+    expect(failureOf(ended(exitCode)).code).toBe(code)
+  })
+
+  it.each([
+    [125, 'the container could not be set up'],
+    [126, 'the command could not be executed'],
+    [127, 'the command was not found'],
+  ])('says what exit code %i means', (exitCode, words) => {
+    expect(failureOf(ended(exitCode)).message).toBe(`Exit code ${exitCode}: ${words}`)
+    expect(failureOf(ended(exitCode, { error: 'exec: "x"' })).message).toBe(
+      `Exit code ${exitCode}: ${words}: exec: "x"`,
+    )
+  })
+
+  it('names a signal, or its number where it has no common name', () => {
+    expect(failureOf(ended(143)).message).toContain('SIGTERM')
+    expect(failureOf(ended(139)).message).toContain('SIGSEGV')
+    expect(failureOf(ended(128 + 40)).message).toContain('signal 40')
+  })
+})
+
+describe('outcomeOfError', () => {
+  it.each([
+    ['image_not_found', 'image_not_found'],
+    ['pull_failed', 'pull_failed'],
+    ['build_failed', 'build_failed'],
+    ['unavailable', 'engine_unavailable'],
+    ['deadline', 'engine_unavailable'],
+    ['not_found', 'engine_error'],
+    ['conflict', 'engine_error'],
+    ['invalid', 'engine_error'],
+    ['subnet_overlap', 'engine_error'],
+    ['protocol', 'engine_error'],
+    ['failed', 'engine_error'],
+  ] satisfies [EngineFault, string][])('the fault %s fails a run as %s', (fault, code) => {
+    const outcome = outcomeOfError(new EngineError(fault, 'the words', { hint: 'do this' }))
+    expect(outcome).toEqual({
+      status: 'failed',
+      exitCode: null,
+      failure: { code, message: 'the words', hint: 'do this' },
+    })
+  })
+
+  it.each([
+    ['exec: "nope": executable file not found in $PATH: unknown', 127],
+    ['stat /app/x: no such file or directory: unknown', 127],
+    ['exec: "/etc/passwd": permission denied: unknown', 126],
+    ['exec /etc: is a directory', 126],
+    ['failed to create shim task: something else', 125],
+  ])('gives a failed start the exit code of a shell: %s', (message, exitCode) => {
+    expect(outcomeOfError(new EngineError('start_failed', message))).toMatchObject({
+      exitCode,
+      failure: { code: 'start_failed', message, hint: null },
+    })
+  })
+
+  it('tells the words and the hint of an error of our own', () => {
+    expect(outcomeOfError(new AppError('conflict', 'words', { hint: 'hint' })).failure).toMatchObject({
+      message: 'words',
+      hint: 'hint',
+    })
+  })
+
+  it.each([
+    [new Error('boom'), 'boom'],
+    ['text', 'text'],
+    [undefined, 'undefined'],
+  ])('survives %s', (error, message) => {
+    expect(outcomeOfError(error)).toEqual({
+      status: 'failed',
+      exitCode: null,
+      failure: { code: 'engine_error', message, hint: null },
+    })
+  })
+})

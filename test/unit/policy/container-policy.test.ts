@@ -1,0 +1,115 @@
+import { describe, expect, it } from 'vitest'
+import type { MountSpec } from '../../../src/engine/spec.ts'
+import { planRelic, planTool } from '../../../src/policy/container-policy.ts'
+import { SERVICE, STRICT } from '../../../src/policy/profiles.ts'
+import { relicRequest, toolRequest } from '../support/requests.ts'
+import { thrown } from '../support/streams.ts'
+
+const MIB = 1024 * 1024
+const OUTPUT: MountSpec = { type: 'volume', target: '/output', readOnly: false }
+const TMP: MountSpec = { type: 'volume', source: 'volume_s1_tmp', target: '/tmp', readOnly: false }
+
+describe('planTool', () => {
+  it('decides exactly this for the least request', () => {
+    expect(planTool(toolRequest(), 'exec_1', STRICT, [OUTPUT])).toEqual({
+      environment: {
+        HOME: '/tmp',
+        TOOL_PARAMETERS: '{}',
+        TOOL_NAME: 'sum',
+        SESSION_ID: 's1',
+        EXECUTION_ID: 'exec_1',
+      },
+      openStdin: false,
+      resources: { memoryBytes: 512 * MIB, cpus: 1, pids: 256, openFiles: { soft: 1024, hard: 4096 } },
+      sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [{ target: '/tmp', bytes: 256 * MIB }] },
+      mounts: [OUTPUT],
+      ports: [],
+    })
+  })
+
+  it('passes on what the request may decide', () => {
+    const plan = planTool(
+      toolRequest({
+        command: ['python', '-c', 'x'],
+        entrypoint: [],
+        environment: { HOME: '/work', A: '1' },
+        stdin: '',
+        resource_limits: { memory_mb: 64, cpu_limit: 0.25, pids_limit: 8 },
+        gpu: { count: 1 },
+      }),
+      'exec_1',
+      STRICT,
+      [],
+    )
+    expect(plan).toMatchObject({
+      command: ['python', '-c', 'x'],
+      entrypoint: [],
+      environment: { HOME: '/work', A: '1' },
+      openStdin: true,
+      resources: { memoryBytes: 64 * MIB, cpus: 0.25, pids: 8 },
+      gpu: { count: 1, deviceIds: [], capabilities: ['gpu'], driver: 'nvidia' },
+    })
+  })
+
+  it("leaves HOME the image's under a writable root", () => {
+    expect(planTool(toolRequest(), 'exec_1', SERVICE, []).environment).not.toHaveProperty('HOME')
+  })
+
+  it("takes the caller's mount at /tmp in place of the tmpfs", () => {
+    expect(planTool(toolRequest(), 'exec_1', STRICT, [OUTPUT, TMP]).sandbox.tmpfs).toEqual([])
+  })
+
+  it('refuses variables that the service sets', () => {
+    const request = toolRequest({ environment: { SESSION_ID: 'another' } })
+    expect(thrown(() => planTool(request, 'exec_1', STRICT, []))).toMatchObject({ code: 'validation_failed' })
+  })
+
+  it('takes root and capabilities from the profile, never from the request', () => {
+    const request = toolRequest({ labels: { privileged: 'true' }, parameters: { capabilities: ['SYS_ADMIN'] } })
+    expect(planTool(request, 'exec_1', STRICT, []).sandbox).toMatchObject({ readonlyRoot: true, capabilities: [] })
+    expect(planTool(request, 'exec_1', SERVICE, []).sandbox.capabilities).toEqual(SERVICE.capabilities)
+  })
+})
+
+describe('planRelic', () => {
+  it('decides exactly this for the least request', () => {
+    expect(planRelic(relicRequest(), SERVICE, [])).toEqual({
+      environment: {},
+      openStdin: false,
+      resources: { memoryBytes: 1024 * MIB, cpus: 2, pids: 512, openFiles: { soft: 4096, hard: 16_384 } },
+      sandbox: {
+        readonlyRoot: false,
+        capabilities: SERVICE.capabilities,
+        tmpfs: [{ target: '/tmp', bytes: 256 * MIB }],
+      },
+      mounts: [],
+      ports: [],
+    })
+  })
+
+  it('passes on what the request may decide, and publishes no port by the engine', () => {
+    const request = relicRequest({
+      command: ['serve'],
+      entrypoint: ['/bin/x'],
+      environment: { A: '1' },
+      ports: { 8000: 0 },
+      gpu: { device_ids: ['0'] },
+    })
+    expect(planRelic(request, SERVICE, [TMP])).toMatchObject({
+      command: ['serve'],
+      entrypoint: ['/bin/x'],
+      environment: { A: '1' },
+      ports: [],
+      mounts: [TMP],
+      sandbox: { tmpfs: [] },
+      gpu: { count: 'all', deviceIds: ['0'] },
+    })
+  })
+
+  it('gives a writable home under a read-only root, unless the caller names one', () => {
+    expect(planRelic(relicRequest(), STRICT, []).environment).toEqual({ HOME: '/tmp' })
+    expect(planRelic(relicRequest({ environment: { HOME: '/data' } }), STRICT, []).environment).toEqual({
+      HOME: '/data',
+    })
+  })
+})

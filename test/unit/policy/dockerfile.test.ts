@@ -1,0 +1,197 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { requireAllowedDockerfile } from '../../../src/policy/dockerfile.ts'
+import { thrown } from '../support/streams.ts'
+
+const ANY = ['*']
+const SOME = ['python:*', 'alpine']
+
+const check = (text: string, images: readonly string[] = ANY) => requireAllowedDockerfile(text, images)
+function expectDenied(text: string, images: readonly string[] = ANY): void {
+  expect(thrown(() => check(text, images))).toMatchObject({ name: 'AppError', code: 'policy_denied' })
+}
+const expectAllowed = (text: string, images: readonly string[] = ANY) => expect(check(text, images)).toBeUndefined()
+
+describe('a build', () => {
+  it('may do what builds ordinarily do', () => {
+    expectAllowed(`
+      # A comment, and in it https://example.com and ADD http://example.com
+      ARG VERSION=3.13
+      FROM --platform=linux/amd64 python:3.13-slim AS Builder
+      LABEL url="https://example.com/"
+      RUN pip install --no-cache-dir requests \\
+          # a comment between the lines
+          && curl https://example.com/x -o /x
+      COPY --chown=1000:1000 app.py /app/
+      COPY ["a file.txt", "/app/"]
+      ADD archive.tar.gz /data/
+      ADD ["one file.txt", "/data/"]
+      FROM alpine
+      COPY --from=builder /x /x
+      COPY --from=0 /x /y
+      ENTRYPOINT ["python", "https://example.com"]
+    `)
+  })
+
+  it('may come with the line ends of Windows and without an end', () => {
+    expectAllowed('FROM python:3.13\r\nRUN a \\\r\n  && b\r\nCMD ["x"]', SOME)
+    expectDenied('FROM python:3.13\r\nADD \\\r\n  http://example.com/x /x', SOME)
+  })
+
+  it.each(['--mount', '--network', '--device'])('may run a command with a %s option of its own', (option) => {
+    expectAllowed(`FROM alpine\nRUN ./configure ${option}=eth0`)
+  })
+})
+
+describe('a syntax or escape line', () => {
+  it.each([
+    '# syntax=docker/dockerfile:1',
+    '#syntax = evil/frontend',
+    '  #  SYNTAX=evil/frontend',
+    '# escape=`',
+    '\uFEFF# syntax=evil/frontend',
+    '#!/usr/bin/env docker\n# syntax=evil/frontend',
+    '// syntax=evil/frontend',
+    '{"syntax":"evil/frontend"}',
+  ])('is refused: %s', (line) => {
+    expectDenied(`${line}\nFROM alpine`)
+  })
+})
+
+describe('an ADD of a remote source is refused', () => {
+  it.each([
+    'http://169.254.169.254/latest',
+    'https://example.com/x',
+    'HTTP://example.com/x',
+    'ftp://example.com/x',
+    'git://example.com/x',
+    'ssh://git@example.com/x',
+    'git@github.com:o/r.git',
+    'github.com/o/r.git',
+    'github.com/o/r.git#main:folder',
+    'https://github.com/o/r.git',
+  ])('%s', (source) => {
+    expectDenied(`FROM alpine\nADD ${source} /x`)
+    expectDenied(`FROM alpine\nadd --chown=1:1 local ${source} /x`)
+    expectDenied(`FROM alpine\n\tADD\t${source}\t/x`)
+  })
+
+  it.each([
+    ['in JSON', 'ADD ["http://example.com/x", "/x"]'],
+    ['in JSON with spaces', 'ADD [ "http://example.com/x" , "/x" ]'],
+    ['in JSON without spaces', 'ADD ["a","http://example.com/x","/x/"]'],
+    ['in JSON with an escape', 'ADD ["\\u0068ttp://example.com/x", "/x"]'],
+    ['by an argument', 'ARG U=http://example.com/x\nADD $U /x'],
+    ['by an argument in braces', `ADD $\{U:-http://example.com/x} /x`],
+    ['by a variable', `ENV U http://example.com/x\nADD $\{U} /x`],
+    ['in quotes', 'ADD "http://example.com/x" /x'],
+    ['with quotes inside', 'ADD h"tt"p://example.com/x /x'],
+    ['with single quotes inside', "ADD ht'tp'://example.com/x /x"],
+    ['with a backslash inside', 'ADD h\\ttp://example.com/x /x'],
+    ['on a line of its own', 'ADD \\\n  http://example.com/x /x'],
+    ['behind a blank continuation', 'ADD \\\n\n  http://example.com/x /x'],
+    ['behind a blank continuation of spaces', 'ADD \\\n   \t\n  http://example.com/x /x'],
+    ['behind a comment', 'ADD \\\n# comment\n  http://example.com/x /x'],
+    ['with the keyword cut in two', 'AD\\\nD http://example.com/x /x'],
+    ['with the address cut in two', 'ADD ht\\\ntp://example.com/x /x'],
+    ['with spaces behind the continuation', 'ADD ht\\  \t\ntp://example.com/x /x'],
+    // Two backslashes continue a line for Docker 20.10, and end it for later parsers.
+    ['behind a doubled backslash', 'LABEL a=\\\\\nADD http://example.com/x /x'],
+    ['as a trigger for later builds', 'ONBUILD ADD http://example.com/x /x'],
+  ])('%s', (_, instruction) => {
+    expectDenied(`FROM alpine\n${instruction}\n`)
+  })
+
+  it('however its line is continued', () => {
+    const instruction = 'ADD http://example.com/x /x'
+    const continuation = fc.constantFrom('\\\n', '\\ \n', '\\\r\n', '\\\n\n', '\\\n# comment\n', '\\\n  # c\n\t\n')
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(instruction.length - 1), continuation), { maxLength: 4 }), (places) => {
+        let text = instruction
+        for (const [place, between] of places.toSorted(([a], [b]) => b - a)) {
+          text = text.slice(0, place) + between + text.slice(place)
+        }
+        // At the beginning of the line a comment's end would be the beginning of the instruction.
+        fc.pre(!text.startsWith('\\'))
+        expectDenied(`FROM alpine\n${text}\n`)
+      }),
+    )
+  })
+})
+
+describe('a base image', () => {
+  it('must be one that the operator allows', () => {
+    expectAllowed('FROM python:3.13', SOME)
+    expectDenied('FROM evil/image', SOME)
+    expectDenied('FROM python:3.13\nFROM evil/image', SOME)
+    expectDenied('FROM --platform=linux/arm64 evil/image AS python:3.13', SOME)
+    expectDenied('from evil/image', SOME)
+    expectDenied('FROM \\\n\n evil/image', SOME)
+    expectDenied('FR\\\nOM evil/image', SOME)
+    expectDenied('FROM', SOME)
+  })
+
+  it('may be scratch or a stage before', () => {
+    expectAllowed('FROM scratch', SOME)
+    expectAllowed('FROM alpine AS Base\nFROM base AS second\nFROM SECOND', SOME)
+  })
+
+  it('is not a stage of its own line, nor one that comes later', () => {
+    expectDenied('FROM evil AS evil', SOME)
+    expectDenied('FROM later\nFROM alpine AS later', SOME)
+  })
+
+  it('is an image where its name is a number: only COPY counts stages', () => {
+    expectDenied('FROM alpine\nFROM 0', SOME)
+  })
+
+  it('may be decided by an argument only where every image is allowed', () => {
+    expectAllowed('ARG B\nFROM $B', ANY)
+    expectDenied('ARG B\nFROM $B', SOME)
+    expectDenied(`ARG B\nFROM python:$\{B}`, SOME)
+  })
+})
+
+describe('COPY --from', () => {
+  it('takes from stages before and from allowed images', () => {
+    expectAllowed('FROM alpine AS one\nFROM alpine\nCOPY --from=one /a /a\nCOPY --from=0 /b /b', SOME)
+    expectAllowed('FROM alpine\nCOPY --chown=1:1 --from=python:3.13 /a /a', SOME)
+  })
+
+  it.each([
+    'COPY --from=evil/image /a /a',
+    'COPY --chown=1:1 --from=evil/image /a /a',
+    'copy --from=evil/image /a /a',
+    'COPY --from=1 /a /a',
+    'COPY --from=$B /a /a',
+    'COPY --fr\\\nom=evil/image /a /a',
+    // The parser takes quotes and backslashes out of a flag.
+    'COPY --fr"om"=evil/image /a /a',
+    'COPY --fr\\om=evil/image /a /a',
+  ])('refuses %s', (instruction) => {
+    expectDenied(`FROM alpine\n${instruction}`, SOME)
+  })
+})
+
+describe('RUN', () => {
+  it.each([
+    'RUN --mount=type=bind,from=evil/image,target=/x true',
+    'RUN --network=host true',
+    'RUN --security=insecure true',
+    'RUN --device=nvidia.com/gpu true',
+    'run --mount=type=secret,id=x true',
+    'RUN --network=none --mount=type=ssh true',
+    'RUN \\\n --mount=type=ssh true',
+    'RUN --mo\\\nunt=type=ssh true',
+    'RUN --mo\\unt=type=ssh true',
+    'RUN --"mount"=type=ssh true',
+  ])('refuses %s', (instruction) => {
+    expectDenied(`FROM alpine\n${instruction}`)
+  })
+})
+
+describe('ONBUILD', () => {
+  it.each(['ONBUILD RUN true', 'onbuild COPY a b', 'ON\\\nBUILD RUN true'])('is refused: %s', (instruction) => {
+    expectDenied(`FROM alpine\n${instruction}`)
+  })
+})

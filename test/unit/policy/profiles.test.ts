@@ -1,0 +1,81 @@
+import { describe, expect, it } from 'vitest'
+import {
+  BUILT_IN_PROFILES,
+  profileFor,
+  requireNetwork,
+  SERVICE,
+  STRICT,
+  WORKSPACE,
+} from '../../../src/policy/profiles.ts'
+import { thrown } from '../support/streams.ts'
+
+const PROFILES = new Map(BUILT_IN_PROFILES.map((profile) => [profile.name, profile]))
+
+describe('the built-in profiles', () => {
+  it('give tools and workers no capability and no writable root', () => {
+    for (const profile of [STRICT, WORKSPACE]) {
+      expect(profile).toMatchObject({ readonlyRoot: true, capabilities: [] })
+    }
+  })
+
+  it('give relics what packaged services need to start, and no raw sockets', () => {
+    expect(SERVICE.readonlyRoot).toBe(false)
+    expect([...SERVICE.capabilities].sort()).toEqual([
+      'CHOWN',
+      'DAC_OVERRIDE',
+      'FOWNER',
+      'KILL',
+      'NET_BIND_SERVICE',
+      'SETGID',
+      'SETUID',
+    ])
+  })
+
+  it('let none of them out to the bridge', () => {
+    expect(BUILT_IN_PROFILES.map(({ name, networks }) => [name, [...networks].sort()])).toEqual([
+      ['strict', ['none', 'session']],
+      ['service', ['session']],
+      ['workspace', ['internal', 'none', 'session']],
+    ])
+  })
+})
+
+describe('profileFor', () => {
+  it.each([
+    ['tool', STRICT],
+    ['relic', SERVICE],
+    ['worker', WORKSPACE],
+  ] as const)('gives a %s its own where none is named', (kind, profile) => {
+    expect(profileFor(PROFILES, kind, undefined)).toBe(profile)
+  })
+
+  it('gives the one that is named', () => {
+    expect(profileFor(PROFILES, 'tool', 'workspace')).toBe(WORKSPACE)
+  })
+
+  it.each(['root', '__proto__', 'constructor', 'Strict'])('denies "%s" and tells what there is', (name) => {
+    const error = thrown(() => profileFor(PROFILES, 'tool', name))
+    expect(error).toMatchObject({
+      code: 'policy_denied',
+      details: { hint: expect.stringContaining('strict, service, workspace') },
+    })
+    expect((error as Error).message).toContain(`"${name}"`)
+  })
+})
+
+describe('requireNetwork', () => {
+  it('passes what the profile allows', () => {
+    expect(requireNetwork(STRICT, 'session')).toBeUndefined()
+    expect(requireNetwork(WORKSPACE, 'internal')).toBeUndefined()
+  })
+
+  it('denies the rest, and tells what would do', () => {
+    const error = thrown(() => requireNetwork(STRICT, 'bridge'))
+    expect(error).toMatchObject({
+      code: 'policy_denied',
+      details: { hint: expect.stringMatching(/none, session.*CO_CONFIG/) },
+    })
+    expect((error as Error).message).toMatch(/"strict".*"bridge"/)
+    expect(thrown(() => requireNetwork(SERVICE, 'none'))).toMatchObject({ code: 'policy_denied' })
+  })
+})
