@@ -30,8 +30,6 @@ export interface Parts {
   log: Log
 }
 
-export type Services = ReturnType<typeof buildServices>
-
 export function buildServices({ config, engine, engineInfo, store, log }: Parts) {
   const { instance } = store
   const gate = new SessionGate()

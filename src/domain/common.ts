@@ -83,7 +83,7 @@ export const CustomLabels = z
   .refine((map) => Object.keys(map).length <= 64, 'at most 64 labels')
 
 /** An image reference: `name`, `registry:port/name:tag`, `name@sha256:…`. */
-export const ImageReference = z
+const ImageReference = z
   .string()
   .max(512)
   .regex(
@@ -107,9 +107,9 @@ const RelativePath = z
   .refine((path) => !path.endsWith('/'), 'name a file')
 
 const DOCKERFILE_CHARACTERS = 256 * 1024
-export const Dockerfile = z.string().min(1).max(DOCKERFILE_CHARACTERS)
+const Dockerfile = z.string().min(1).max(DOCKERFILE_CHARACTERS)
 
-export const BuildContext = named(
+const BuildContext = named(
   'BuildContext',
   z.strictObject({
     dockerfile: Dockerfile,
@@ -123,7 +123,7 @@ export const BuildContext = named(
   }),
 )
 
-export const FileContent = z.union([z.string(), z.strictObject({ base64: z.base64() })])
+const FileContent = z.union([z.string(), z.strictObject({ base64: z.base64() })])
 
 export const InputFiles = z
   .record(RelativePath, FileContent)
@@ -168,7 +168,7 @@ export const Artifact = named('Artifact', z.object({ path: z.string(), bytes: z.
 export type Artifact = z.infer<typeof Artifact>
 
 /** Why a container did not do what it was for. */
-export const FailureCode = z.enum([
+const FailureCode = z.enum([
   'nonzero_exit',
   'oom_killed',
   'timeout',
@@ -183,7 +183,6 @@ export const FailureCode = z.enum([
   'lost',
   'health_check_timeout',
 ])
-export type FailureCode = z.infer<typeof FailureCode>
 
 export const Failure = named(
   'Failure',

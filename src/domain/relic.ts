@@ -21,7 +21,7 @@ import {
 
 const Port = z.number().int().min(1).max(65_535)
 
-export const RelicLimits = named(
+const RelicLimits = named(
   'RelicLimits',
   z.strictObject({
     memory_mb: z.number().int().min(8).max(1_048_576).default(1024),

@@ -22,7 +22,7 @@ import {
   VolumeMount,
 } from './common.ts'
 
-export const ToolLimits = named(
+const ToolLimits = named(
   'ToolLimits',
   z.strictObject({
     memory_mb: z.number().int().min(8).max(1_048_576).default(512),

@@ -12,7 +12,7 @@ const MAX_FILES = 1_000
 const MAX_BYTES = 512 * 1024 * 1024
 const MAX_RESULT_BYTES = 4 * 1024 * 1024
 const COLLECT_DEADLINE_MS = 120_000
-export const RESULT_FILE = `${OUTPUT_FOLDER}/result.json`
+const RESULT_FILE = `${OUTPUT_FOLDER}/result.json`
 
 export interface Collected {
   artifacts: Artifact[]

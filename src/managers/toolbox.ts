@@ -9,7 +9,7 @@ import { encodeLabels, type Ownership } from '../labels.ts'
 import type { DockerManager } from './docker-manager.ts'
 import { InFlight } from './in-flight.ts'
 
-export const TOOLBOX_IMAGE = 'container-orchestrator/toolbox:1'
+const TOOLBOX_IMAGE = 'container-orchestrator/toolbox:1'
 /** Where the image has the binary: a volume mounted there is filled with it by the engine. */
 const FOLDER_IN_IMAGE = '/toolbox'
 /** A folder of the image that every user may write to. */

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { EngineError, isEngineFault } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
@@ -28,6 +29,7 @@ import { guarded, type StreamClient } from './stream-client.ts'
 const STOP_MARGIN_MS = 15_000
 const START_DEADLINE_MS = 60_000
 const REMOVE_DEADLINE_MS = 60_000
+const GONE_POLL_MS = 25
 const STAT_DEADLINE_MS = 15_000
 /** Mode bits of Go's os.FileMode, as the archive calls send them. */
 const GO_MODE_DIR = 2 ** 31
@@ -115,9 +117,19 @@ export class DockerContainers implements Containers {
     } catch (error) {
       if (isEngineFault(error, 'not_found')) return false
       // Another removal of the same container is under way: it reaches the goal.
-      if (isEngineFault(error, 'conflict') && /already in progress/i.test(error.message)) return true
+      if (isEngineFault(error, 'conflict') && /already in progress/i.test(error.message)) return this.#untilGone(id)
       throw error
     }
+  }
+
+  /** Waits for a removal that somebody else began: only then are volumes and networks of the container free. */
+  async #untilGone(id: string): Promise<boolean> {
+    const until = Date.now() + REMOVE_DEADLINE_MS
+    while ((await this.inspect(id)) !== undefined) {
+      if (Date.now() > until) throw new EngineError('deadline', `Container ${id} is still being removed`)
+      await sleep(GONE_POLL_MS)
+    }
+    return true
   }
 
   async wait(id: string, signal?: AbortSignal): Promise<void> {

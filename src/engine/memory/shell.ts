@@ -20,7 +20,7 @@ export interface ShellContext {
   onOom(): void
 }
 
-export const OOM_EXIT_CODE = 137
+const OOM_EXIT_CODE = 137
 const NOT_FOUND = 127
 /** How long a process that is told to end takes to do so. */
 const FOREVER_MS = 2 ** 31 - 1
