@@ -30,13 +30,18 @@ export function engineAddress(): { host: string; certPath: string | undefined; i
 }
 
 /** One call to the engine; its answer's body is still to be read. */
-export async function callEngine(method: string, path: string, body?: Readable): Promise<http.IncomingMessage> {
+export async function callEngine(
+  method: string,
+  path: string,
+  body?: Readable,
+  headers: Record<string, string> = {},
+): Promise<http.IncomingMessage> {
   const address = engineAddress()
   const endpoint = parseEndpoint(address)
   const secure = 'tls' in endpoint && endpoint.tls !== undefined
   const request = secure
-    ? https.request({ method, path, host: endpoint.host, port: endpoint.port, ...endpoint.tls })
-    : http.request({ method, path, ...endpoint })
+    ? https.request({ method, path, headers, host: endpoint.host, port: endpoint.port, ...endpoint.tls })
+    : http.request({ method, path, headers, ...endpoint })
   const answer = new Promise<http.IncomingMessage>((resolve, reject) => {
     request.once('response', resolve)
     request.once('error', (cause) => reject(new EngineAway(`${address.host}: ${cause.message}`, { cause })))

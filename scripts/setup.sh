@@ -25,6 +25,8 @@ source scripts/setup/say.sh
 source scripts/setup/packages.sh
 # shellcheck source=scripts/setup/engine.sh
 source scripts/setup/engine.sh
+# shellcheck source=scripts/setup/registry.sh
+source scripts/setup/registry.sh
 
 # One set-up at a time in a checkout; where there is no flock (macOS), that is for the user to see to.
 { mkdir -p .cache && : >>.cache/setup.lock; } 2>/dev/null ||
@@ -44,3 +46,5 @@ if [ "$status" -eq 3 ]; then
 elif [ "$status" -ne 0 ]; then
   exit 1
 fi
+
+[ "$purpose" = start ] || ensure_registry
