@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { EngineError } from '../../src/errors.ts'
 import { Client, sh, toolRequest } from '../fixtures/client.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
@@ -304,6 +305,47 @@ describe('the service', () => {
     })
     expect((await caller.get('/readyz')).status).toBe(503)
     expect((await caller.get('/livez')).status).toBe(200)
+  })
+})
+
+describe('while the engine is away', () => {
+  it('a relic is a 503 to be tried again, and a run ends as engine_unavailable', async () => {
+    let away = false
+    await using failing = await startService({
+      wrapEngine: (engine) => ({
+        containers: new Proxy(engine.containers, {
+          get: (target, name) => {
+            if (name === 'create' && away) {
+              return async () => {
+                throw new EngineError('unavailable', 'The engine could not be reached while creating a container')
+              }
+            }
+            const member = Reflect.get(target, name)
+            return typeof member === 'function' ? member.bind(target) : member
+          },
+        }),
+        networks: engine.networks,
+        images: engine.images,
+        volumes: engine.volumes,
+        connect: () => engine.connect(),
+        ping: () => engine.ping(),
+        close: () => engine.close(),
+      }),
+    })
+    const caller = new Client(failing.url)
+    const session_id = newSession()
+    const relic = { relic_name: 'r', session_id, image: HTTPD }
+    // The toolbox is made while the engine answers: what is tested is the relic's own create.
+    expect((await caller.post('/containers/relic/start', relic)).status).toBe(201)
+    away = true
+    const refused = await caller.post('/containers/relic/start', { ...relic, relic_name: 'other' })
+    expect([refused.status, refused.body.code]).toEqual([503, 'engine_unavailable'])
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+    const run = await caller.run({ session_id, command: ['true'] })
+    expect(run).toMatchObject({ status: 'failed', exit_code: null, failure: { code: 'engine_unavailable' } })
+    away = false
+    expect((await caller.run({ session_id, command: ['true'] })).status).toBe('completed')
+    await caller.post('/containers/cleanup/session', { session_id, force: true })
   })
 })
 

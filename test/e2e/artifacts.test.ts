@@ -127,6 +127,8 @@ describe('volumes', () => {
       expect(answer.body.code).toBe('policy_denied')
     }
     const escaped = await client.post('/containers/tool/execute', mounted(join(root, 'escape')))
-    expect(escaped.body.failure?.message ?? escaped.body.detail).toContain('leads out')
+    expect([escaped.status, escaped.body.code]).toEqual([403, 'policy_denied'])
+    const absent = await client.post('/containers/tool/execute', mounted(join(root, 'absent')))
+    expect([absent.status, absent.body.code]).toEqual([400, 'validation_failed'])
   })
 })

@@ -85,6 +85,19 @@ describe('npm start', () => {
     expect(log).toContain('"event":"service.stopped"')
   })
 
+  it('ends on SIGTERM also where whoever read its log has gone', async () => {
+    const service = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/main.ts'], {
+      cwd: ROOT,
+      env: { ...process.env, CO_PORT: '0', CO_DATA_DIR: dataDir },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    await new Promise((resolve) => service.stdout.once('data', resolve))
+    service.stdout.destroy()
+    await new Promise((resolve) => setTimeout(resolve, 2_000))
+    service.kill('SIGTERM')
+    expect(await once(service, 'exit')).toEqual([0, null])
+  })
+
   it('stops with one line that names a setting it cannot use', async () => {
     for (const [name, value] of [
       ['CO_PORT', 'eighty'],
