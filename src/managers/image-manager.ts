@@ -68,9 +68,11 @@ export class ImageManager {
     const reference = source.image ?? this.#buildTag(source, sessionId)
     const present = await this.#engine.images.inspect(reference)
     if (present !== undefined) return { ...present, reference }
-    const acquisition = this.#acquisitions.share(reference, () =>
-      source.image === undefined ? this.#build(source, sessionId, reference) : this.#pull(reference),
-    )
+    const acquisition = this.#acquisitions.share(reference, async () => {
+      // It may have become present between the look above and this turn.
+      if ((await this.#engine.images.inspect(reference)) !== undefined) return
+      await (source.image === undefined ? this.#build(source, sessionId, reference) : this.#pull(reference))
+    })
     await unlessAborted(acquisition, signal)
     const acquired = await this.#engine.images.inspect(reference)
     if (acquired === undefined)

@@ -32,7 +32,7 @@ describe('images of a registry', () => {
       ),
     )
     expect(runs.map((run) => run.stdout)).toEqual(runs.map((_, index) => `${index}\n`))
-    expect(registry.pulls() - before).toBe(1)
+    await expect.poll(() => registry.pulls() - before).toBe(1)
     const events = service.logged().filter((line) => line['image'] === reference)
     expect(events.filter((line) => line['event'] === 'image.pull_started')).toHaveLength(1)
     expect(events.filter((line) => line['event'] === 'image.pulled')).toHaveLength(1)
