@@ -2,15 +2,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
 import type { Probe, Relic, RelicHealth, RelicStatus, StartRelic } from '../domain/relic.ts'
-import type { ContainerState, Engine, OutputChunk } from '../engine/engine.ts'
-import { AppError, EngineError, isEngineFault, messageOf } from '../errors.ts'
+import type { ContainerState, Engine } from '../engine/engine.ts'
+import { AppError, messageOf } from '../errors.ts'
 import { planRelic } from '../policy/container-policy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
 import type { Entry } from '../store/records.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
-import { untilEnded } from './container-end.ts'
+import { ContainerProcess, type ContainerProcessOptions } from './container-process.ts'
 import type { DockerManager } from './docker-manager.ts'
 import type { DoorTarget } from './door.ts'
 import type { HealthPoller } from './health-poller.ts'
@@ -18,9 +18,10 @@ import type { ImageManager } from './image-manager.ts'
 import type { Log } from './log.ts'
 import type { LogReader } from './log-reader.ts'
 import type { NetworkManager, SessionNetwork } from './network-manager.ts'
-import { failureOf, outcomeOfError } from './outcome.ts'
-import { outputAfter, spooledOutput } from './output-source.ts'
+import { failureOf } from './outcome.ts'
 import type { PortForwarder } from './port-forwarder.ts'
+import { ProbeHistory } from './probe-history.ts'
+import { Interrupted, RelicDied, startFailure, startProblem } from './relic-problem.ts'
 import type { Toolbox } from './toolbox.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 
@@ -45,32 +46,12 @@ export interface RelicDecision {
   volumes: readonly VolumeDecision[]
 }
 
-const PROBES_KEPT = 10
 const PROBE_INTERVAL_MS = 10_000
-const PROBE_FRESH_MS = 1_000
-const UNHEALTHY_AFTER = 3
 const RESTART_PAUSE_MS = 200
 const LONGEST_RESTART_PAUSE_MS = 10_000
 const TAIL_LINES = 50
-const OUTPUT_DRAIN_MS = 2_000
 /** Row status of a relic that callers do not see any more. */
 export const DELETED = 'deleted'
-
-/** The container ended while something waited for it to be healthy. */
-class RelicDied extends Error {
-  readonly state: ContainerState | undefined
-  constructor(state: ContainerState | undefined) {
-    super('The container ended')
-    this.state = state
-  }
-}
-
-/** A caller ended the relic while it started. */
-class Interrupted extends AppError {
-  constructor(how: 'stopped' | 'removed') {
-    super('conflict', `The relic was ${how} while it started`)
-  }
-}
 
 export class RelicLife {
   readonly entry: RelicEntry
@@ -81,11 +62,10 @@ export class RelicLife {
   /** Aborted when the relic is stopped or removed while it starts. */
   #starting = new AbortController()
   readonly #detach = new AbortController()
-  readonly #probes: Probe[] = []
+  readonly #probes = new ProbeHistory()
   #wanted: 'running' | 'stopped' = 'running'
   #spool: SpoolWriter | undefined
-  #pumping: Promise<void> = Promise.resolve()
-  #exit: Promise<ContainerState | undefined> | undefined
+  #process: ContainerProcess | undefined
   #door: DoorTarget | undefined
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -126,10 +106,9 @@ export class RelicLife {
       this.#wanted = 'stopped'
       return
     }
-    const { engine, store } = this.#deps
+    const { store } = this.#deps
     this.#spool = await store.spools.open(this.entry.id)
-    const known = await spooledOutput(store.spools, this.entry.id)
-    this.#pumping = this.#pump(outputAfter(engine.containers, state.id, known, this.#detach.signal))
+    this.#process = await ContainerProcess.adopt(this.#processOptions(state.id), store.spools, this.entry.id)
     await this.#locate(state).catch((error: unknown) => {
       this.entry.view.ports = {}
       this.#deps.log.error(
@@ -137,7 +116,6 @@ export class RelicLife {
         'the published ports of a relic could not be listened on again',
       )
     })
-    this.#exit = untilEnded(engine.containers, state.id, this.#detach.signal)
     // One that was being restarted when the earlier process ended is as healthy as its next probe.
     if (this.entry.view.status === 'starting') void this.#untilHealthy(this.#detach.signal).catch(() => {})
     void this.#supervise()
@@ -181,7 +159,7 @@ export class RelicLife {
         this.#wanted = 'stopped'
         const problem = await this.#problem(error, false)
         await this.#halt(0)
-        await this.#update({ status: 'failed', failure: failureFrom(problem, error), internal_url: null })
+        await this.#update({ status: 'failed', failure: startFailure(problem, error), internal_url: null })
         throw problem
       }
       void this.#supervise()
@@ -208,17 +186,20 @@ export class RelicLife {
   /** Health as of at most a second ago, with the last probes. */
   async health(): Promise<RelicHealth> {
     const path = this.#request.health_check_endpoint
-    const last = this.#probes.at(-1)
-    const fresh = last !== undefined && Date.now() - Date.parse(last.at) < PROBE_FRESH_MS
     const { status } = this.entry.view
-    if (path !== null && this.#door !== undefined && !fresh && (status === 'healthy' || status === 'unhealthy')) {
+    if (
+      path !== null &&
+      this.#door !== undefined &&
+      !this.#probes.isFresh &&
+      (status === 'healthy' || status === 'unhealthy')
+    ) {
       await this.#note(await this.#deps.poller.probe(this.#door, path))
     }
     return {
       relic_id: this.entry.id,
       status: this.entry.view.status,
       healthy: this.entry.view.status === 'healthy',
-      probes: [...this.#probes],
+      probes: this.#probes.all,
     }
   }
 
@@ -273,24 +254,19 @@ export class RelicLife {
 
   /** Starts the container with its output attached, and learns where it is. */
   async #launch(): Promise<void> {
-    const { containers } = this.#deps.engine
     const containerId = this.#containerId()
-    const attachment = await containers.attach(containerId, { stdin: false, signal: this.#detach.signal })
-    try {
-      await containers.start(containerId)
-    } catch (error) {
-      attachment.close()
-      throw error
-    }
-    this.#pumping = this.#pump(attachment.output)
-    this.#exit = untilEnded(containers, containerId, this.#detach.signal)
-    // The service's own stop ends the wait; whoever awaits it sees that too.
-    this.#exit.catch(() => {})
-    const state = await containers.inspect(containerId)
+    this.#process = await ContainerProcess.start(this.#processOptions(containerId))
+    const state = await this.#deps.engine.containers.inspect(containerId)
     if (state === undefined) throw new RelicDied(undefined)
     await this.#locate(state)
     this.entry.view.started_at = timestamp(state.startedAt)
     await this.#update({ status: 'starting' })
+  }
+
+  #processOptions(containerId: string): ContainerProcessOptions {
+    if (this.#spool === undefined) throw new Error('a relic was started before its spool was open')
+    const { engine, log } = this.#deps
+    return { engine, containerId, spool: this.#spool, log, detach: this.#detach.signal }
   }
 
   /** Where the relic's port is, and a way to it from this host where one was asked for. */
@@ -318,7 +294,7 @@ export class RelicLife {
       over.signal,
       AbortSignal.timeout(this.#request.health_check_timeout_seconds * 1000),
     ])
-    const exit = this.#exit
+    const exit = this.#process?.exit
     void exit?.then(
       (state) => over.abort(new RelicDied(state)),
       () => {},
@@ -326,7 +302,7 @@ export class RelicLife {
     if (path !== null) {
       if (this.#door === undefined) throw new RelicDied(await exit)
       try {
-        await this.#deps.poller.untilHealthy(this.#door, path, limited, (probe) => this.#remember(probe))
+        await this.#deps.poller.untilHealthy(this.#door, path, limited, (probe) => this.#probes.add(probe))
       } catch (error) {
         // A wait that was cut short tells why it was, not that it was.
         throw limited.aborted ? limited.reason : error
@@ -347,10 +323,10 @@ export class RelicLife {
       for (;;) {
         const watching = new AbortController()
         const probing = this.#probeRegularly(watching.signal)
-        const state = await this.#exit
+        const state = await this.#process?.exit
         watching.abort()
         await probing
-        await this.#drained()
+        await this.#process?.drained()
         if (this.#wanted !== 'running') return
         if (!(await this.#revive(state))) return
       }
@@ -448,17 +424,10 @@ export class RelicLife {
 
   /** Adds a probe, and lets it decide between healthy and unhealthy. */
   async #note(probe: Probe): Promise<void> {
-    this.#remember(probe)
+    this.#probes.add(probe)
     const { status } = this.entry.view
-    const failing = this.#probes.slice(-UNHEALTHY_AFTER).every((known) => !known.healthy)
     if (probe.healthy && status === 'unhealthy') await this.#update({ status: 'healthy' })
-    if (failing && this.#probes.length >= UNHEALTHY_AFTER && status === 'healthy')
-      await this.#update({ status: 'unhealthy' })
-  }
-
-  #remember(probe: Probe): void {
-    this.#probes.push(probe)
-    if (this.#probes.length > PROBES_KEPT) this.#probes.shift()
+    if (this.#probes.isFailing && status === 'healthy') await this.#update({ status: 'unhealthy' })
   }
 
   /** Ends the process where one runs, and waits for the rest of its output. */
@@ -466,15 +435,8 @@ export class RelicLife {
     this.#wanted = 'stopped'
     await this.#deps.forwarder.close(this.entry.id)
     const { containerId } = this.entry
-    if (containerId === null) return
-    if (graceSeconds > 0) await this.#deps.engine.containers.stop(containerId, graceSeconds)
-    else await this.#deps.engine.containers.kill(containerId)
-    await this.#exit
-    await this.#drained()
-  }
-
-  async #drained(): Promise<void> {
-    await Promise.race([this.#pumping, sleep(OUTPUT_DRAIN_MS, undefined, { ref: false })])
+    if (this.#process !== undefined) await this.#process.halt(graceSeconds)
+    else if (containerId !== null) await this.#deps.engine.containers.kill(containerId)
   }
 
   /** A start that failed leaves no container: only the record of why. */
@@ -496,7 +458,7 @@ export class RelicLife {
     this.entry.containerId = null
     this.entry.live = false
     this.entry.request = null
-    const failure = failureFrom(problem, error)
+    const failure = startFailure(problem, error)
     await this.#update({ status: 'failed', failure, container_id: null, stopped_at: timestamp(), internal_url: null })
     await this.#deps.store.spools.seal(this.entry.id)
     this.#deps.log.warn(
@@ -512,61 +474,16 @@ export class RelicLife {
     return problem
   }
 
-  /** What the caller is told of a start that failed, with the end of the log. */
   async #problem(error: unknown, overdue: boolean): Promise<AppError> {
-    await this.#drained()
-    const logsTail = (await this.#deps.logs.lastLines(this.entry.id, TAIL_LINES)) || undefined
-    const instance = `/containers/relic/${this.entry.id}`
-    const name = this.entry.name
-    if (error instanceof RelicDied) {
-      const { state } = error
-      const failure = state === undefined ? undefined : failureOf(state)
-      const detail =
-        state === undefined
-          ? 'its container was removed by somebody else'
-          : `its container ended with exit code ${state.exitCode}`
-      const code = failure?.code === 'start_failed' ? 'start_failed' : 'health_check_timeout'
-      const hint = failure?.hint ?? 'logs_tail has the last lines that it wrote.'
-      return new AppError(code, `Relic "${name}" never got healthy: ${detail}`, {
-        cause: error,
-        instance,
-        logsTail,
-        hint,
-      })
-    }
-    if (error instanceof EngineError || (error instanceof AppError && !overdue)) {
-      const details = { ...error.details, cause: error, instance, ...(logsTail ? { logsTail } : {}) }
-      return error instanceof EngineError
-        ? new EngineError(error.fault, error.message, details)
-        : new AppError(error.code, error.message, details)
-    }
-    const timedOut = overdue || (error as Error)?.name === 'TimeoutError' || (error as Error)?.name === 'AbortError'
-    if (timedOut) {
-      const { health_check_endpoint, health_check_timeout_seconds, port, resource_limits } = this.#request
-      const last = this.#probes.at(-1)
-      const bound = overdue ? resource_limits.timeout_seconds : health_check_timeout_seconds
-      const seen = last === undefined ? 'it was not ready to be asked' : `last, ${last.error}`
-      return new AppError('health_check_timeout', `Relic "${name}" was not healthy within ${bound} seconds: ${seen}`, {
-        cause: error,
-        instance,
-        logsTail,
-        hint: `A 2xx from ${health_check_endpoint} on port ${port} makes it healthy. Check health_check_endpoint and port, or allow more time.`,
-      })
-    }
-    return new AppError('internal_error', `Relic "${name}" could not be started`, { cause: error, instance, logsTail })
-  }
-
-  async #pump(output: AsyncIterable<OutputChunk>): Promise<void> {
-    const spool = this.#spool
-    try {
-      for await (const chunk of output) await spool?.append(chunk.stream, chunk.bytes)
-    } catch (error) {
-      if (this.#detach.signal.aborted || isEngineFault(error, 'not_found')) return
-      this.#deps.log.warn(
-        { event: 'relic.output_broke', relic_id: this.entry.id, error: messageOf(error) },
-        'the output of a relic broke off',
-      )
-    }
+    await this.#process?.drained()
+    return startProblem({
+      error,
+      overdue,
+      relicId: this.entry.id,
+      request: this.#request,
+      lastProbe: this.#probes.last,
+      logsTail: await this.#deps.logs.lastLines(this.entry.id, TAIL_LINES),
+    })
   }
 
   async #update(change: Partial<Relic> & { status: RelicStatus }, rowStatus: string = change.status): Promise<void> {
@@ -588,12 +505,4 @@ export class RelicLife {
     this.#turn = result.catch(() => {})
     return result
   }
-}
-
-function failureFrom(problem: AppError, error: unknown): NonNullable<Relic['failure']> {
-  if (error instanceof RelicDied && error.state !== undefined && error.state.exitCode !== 0)
-    return failureOf(error.state)
-  if (error instanceof Interrupted) return { code: 'cancelled', message: problem.message, hint: null }
-  const code = problem.code === 'health_check_timeout' ? problem.code : outcomeOfError(problem).failure?.code
-  return { code: code ?? 'engine_error', message: problem.message, hint: problem.details.hint ?? null }
 }

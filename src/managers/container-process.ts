@@ -1,0 +1,88 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ContainerState, Engine, OutputChunk } from '../engine/engine.ts'
+import { isEngineFault, messageOf } from '../errors.ts'
+import type { SpoolWriter } from '../store/spool-writer.ts'
+import type { Spools } from '../store/spools.ts'
+import { untilEnded } from './container-end.ts'
+import type { Log } from './log.ts'
+import { outputAfter, spooledOutput } from './output-source.ts'
+
+/** After its end, what a process wrote last arrives within moments. */
+const DRAIN_MS = 2_000
+
+export interface ContainerProcessOptions {
+  engine: Engine
+  containerId: string
+  spool: SpoolWriter
+  log: Log
+  /** Aborts when the service lets go of the container. */
+  detach: AbortSignal
+}
+
+/** One run of a container's process: its output goes to the spool, and its end can be waited for. */
+export class ContainerProcess {
+  /** Resolves with the state at its end, undefined where the container is gone; rejects where the service lets go. */
+  readonly exit: Promise<ContainerState | undefined>
+  readonly #options: ContainerProcessOptions
+  readonly #pumping: Promise<void>
+
+  private constructor(options: ContainerProcessOptions, output: AsyncIterable<OutputChunk>) {
+    this.#options = options
+    this.#pumping = this.#pump(output)
+    this.exit = untilEnded(options.engine.containers, options.containerId, options.detach)
+    // Whoever waits sees a rejection too; without a waiter it is no fault.
+    this.exit.catch(() => {})
+  }
+
+  /** Starts the container with its output attached. */
+  static async start(options: ContainerProcessOptions): Promise<ContainerProcess> {
+    const { containers } = options.engine
+    const attachment = await containers.attach(options.containerId, { stdin: false, signal: options.detach })
+    try {
+      await containers.start(options.containerId)
+    } catch (error) {
+      attachment.close()
+      throw error
+    }
+    return new ContainerProcess(options, attachment.output)
+  }
+
+  /** Takes over a container that an earlier process started, with the output that the spool does not have yet. */
+  static async adopt(options: ContainerProcessOptions, spools: Spools, id: string): Promise<ContainerProcess> {
+    const known = await spooledOutput(spools, id)
+    return new ContainerProcess(
+      options,
+      outputAfter(options.engine.containers, options.containerId, known, options.detach),
+    )
+  }
+
+  /** Ends the process, at once where there is no grace, and waits for the rest of its output. */
+  async halt(graceSeconds: number): Promise<void> {
+    const { engine, containerId } = this.#options
+    if (graceSeconds > 0) await engine.containers.stop(containerId, graceSeconds)
+    else await engine.containers.kill(containerId)
+    await this.exit
+    await this.drained()
+  }
+
+  /** Resolves when all output of an ended process is in the spool. */
+  async drained(): Promise<void> {
+    const patience = new AbortController()
+    const waited = sleep(DRAIN_MS, undefined, { signal: patience.signal }).catch(() => {})
+    await Promise.race([this.#pumping, waited])
+    patience.abort()
+  }
+
+  async #pump(output: AsyncIterable<OutputChunk>): Promise<void> {
+    const { spool, log, detach, containerId } = this.#options
+    try {
+      for await (const chunk of output) await spool.append(chunk.stream, chunk.bytes)
+    } catch (error) {
+      if (detach.aborted || isEngineFault(error, 'not_found')) return
+      log.warn(
+        { event: 'container.output_broke', container_id: containerId, error: messageOf(error) },
+        'the output of a container broke off',
+      )
+    }
+  }
+}
