@@ -3,42 +3,33 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
 import { type ExecuteTool, hasEnded, type RunTimings, type ToolRun, type ToolStatus } from '../domain/tool.ts'
-import type { Attachment, ContainerState, Engine, OutputChunk, PathStat } from '../engine/engine.ts'
-import type { MountSpec, NetworkAttachment } from '../engine/spec.ts'
+import type { Attachment, ContainerState, Engine, PathStat } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
 import { planTool } from '../policy/container-policy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
 import type { Entry } from '../store/records.ts'
-import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
 import type { ArtifactCollector } from './artifact-collector.ts'
 import { untilEnded } from './container-end.ts'
 import type { DockerManager } from './docker-manager.ts'
-import type { ImageManager, ResolvedImage } from './image-manager.ts'
+import type { ResolvedImage } from './image-manager.ts'
 import type { Log } from './log.ts'
 import { containerName } from './names.ts'
-import type { NetworkManager } from './network-manager.ts'
 import { type EndReason, type Outcome, outcomeOf, outcomeOfError } from './outcome.ts'
-import { OutputCapture } from './output-capture.ts'
-import { outputAfter, spooledOutput } from './output-source.ts'
 import type { RunQueue } from './queue.ts'
 import { resultOf } from './result.ts'
-import type { Toolbox } from './toolbox.ts'
+import { RunOutput } from './run-output.ts'
+import { type PreparedTool, prepareTool, type ToolPreparationDeps } from './tool-preparation.ts'
 import { UsageMeter } from './usage-meter.ts'
-import type { VolumeResolver } from './volume-resolver.ts'
-import { type FolderPlan, folderMounts, needsOpenFolders, placeInputFiles, planFolders } from './writable-folders.ts'
+import { placeInputFiles } from './writable-folders.ts'
 
 export type ToolEntry = Entry<ExecuteTool, ToolRun>
 
-export interface ToolExecutionDeps {
+export interface ToolExecutionDeps extends ToolPreparationDeps {
   engine: Engine
   store: Store
   docker: DockerManager
-  networks: NetworkManager
-  images: ImageManager
-  volumes: VolumeResolver
-  toolbox: Toolbox
   queue: RunQueue
   collector: ArtifactCollector
   log: Log
@@ -50,20 +41,9 @@ export interface ToolDecision {
   volumes: readonly VolumeDecision[]
 }
 
-/** After its end, a container's output stream ends within moments, unless the engine died with it. */
-const OUTPUT_DRAIN_MS = 10_000
 /** How long a run whose engine is away waits for it beyond its own timeout. */
 const ENGINE_AWAY_MS = 60_000
 const KILL_RETRY_MS = 1_000
-
-/** All that a container is created from. */
-interface Prepared {
-  profile: Profile
-  image: ResolvedImage
-  network: NetworkAttachment
-  mounts: MountSpec[]
-  folders: FolderPlan
-}
 
 export class ToolExecution {
   readonly entry: ToolEntry
@@ -73,21 +53,20 @@ export class ToolExecution {
   readonly #request: ExecuteTool
   /** Absent for a run that is adopted: its container is made. */
   readonly #decision: ToolDecision | undefined
-  readonly #capture = new OutputCapture()
+  readonly #output: RunOutput
   readonly #abort = new AbortController()
   readonly #detach = new AbortController()
   #resolveEnded: (run: ToolRun) => void = () => {}
-  #spool: SpoolWriter | undefined
   #endReason: EndReason | undefined
   #release: (() => void) | undefined
-  /** Volumes of this run alone, beside its container's anonymous ones. */
-  readonly #ownVolumes: string[] = []
+  #ownVolumes: readonly string[] = []
 
   constructor(deps: ToolExecutionDeps, entry: ToolEntry, request: ExecuteTool, decision?: ToolDecision) {
     this.#deps = deps
     this.entry = entry
     this.#request = request
     this.#decision = decision
+    this.#output = new RunOutput({ spools: deps.store.spools, runId: entry.id, log: deps.log })
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve
     })
@@ -95,25 +74,24 @@ export class ToolExecution {
 
   /** The run as it is, with the output so far. */
   get view(): ToolRun {
-    return hasEnded(this.entry.view.status) ? this.entry.view : { ...this.entry.view, ...this.#outputView() }
+    return hasEnded(this.entry.view.status) ? this.entry.view : { ...this.entry.view, ...this.#output.view }
   }
 
   /** Takes a run through all of its states. */
   async run(): Promise<void> {
     await this.#settling(async () => {
-      await this.#openSpool()
+      await this.#output.open(this.entry.view.status)
       const began = performance.now()
       this.#release = await this.#deps.queue.acquire(this.entry.sessionId, this.#request.priority, this.#abort.signal)
       this.#timed('queue_ms', began)
-      const prepared = await this.#prepare()
-      return this.#start(prepared)
+      return this.#start(await this.#prepare())
     })
   }
 
   /** Ends a run that cannot be begun. */
   async refuse(error: Error): Promise<void> {
     await this.#settling(async () => {
-      await this.#openSpool()
+      await this.#output.open(this.entry.view.status)
       throw error
     })
   }
@@ -121,16 +99,15 @@ export class ToolExecution {
   /** Takes over a container that an earlier process started. */
   async adopt(state: ContainerState): Promise<void> {
     await this.#settling(async () => {
-      await this.#openSpool()
-      const { engine, store } = this.#deps
-      const known = await spooledOutput(store.spools, this.entry.id, (chunk) => this.#capture.add(chunk))
-      const output = outputAfter(engine.containers, state.id, known, this.#detach.signal)
+      await this.#output.open(this.entry.view.status)
+      const { engine } = this.#deps
+      await this.#output.resume(engine.containers, state.id, this.#detach.signal)
       const usage = state.status === 'running' ? new UsageMeter(engine.containers, state.id) : undefined
       await this.#update(
         { status: 'running', container_id: state.id, started_at: timestamp(state.startedAt) },
         state.id,
       )
-      return this.#watch(state.id, output, usage, state.startedAt ?? new Date(), undefined)
+      return this.#watch(state.id, usage, state.startedAt ?? new Date(), undefined)
     })
   }
 
@@ -165,9 +142,7 @@ export class ToolExecution {
   async #tellBuildOutput(error: unknown): Promise<void> {
     const tail = error instanceof AppError ? error.details.logsTail : undefined
     if (tail === undefined) return
-    const chunk: OutputChunk = { stream: 'stderr', bytes: Buffer.from(tail) }
-    this.#capture.add(chunk)
-    await this.#spool?.append(chunk.stream, chunk.bytes)
+    await this.#output.add({ stream: 'stderr', bytes: Buffer.from(tail) })
   }
 
   #failed(error: unknown): Outcome {
@@ -182,50 +157,19 @@ export class ToolExecution {
     return outcomeOfError(error)
   }
 
-  async #openSpool(): Promise<void> {
-    this.#spool = await this.#deps.store.spools.open(this.entry.id)
-    if (this.#spool.flushed === 0) this.#spool.state({ status: this.entry.view.status, at: timestamp() })
-  }
-
-  /** Image, network, volumes and folders, side by side. */
-  async #prepare(): Promise<Prepared> {
-    const { images, networks, volumes } = this.#deps
+  async #prepare(): Promise<PreparedTool & { profile: Profile }> {
     if (this.#decision === undefined) throw new Error('a run without a policy decision cannot be started')
-    const { profile } = this.#decision
+    const { profile, volumes } = this.#decision
     await this.#update({ status: 'preparing' })
     const began = performance.now()
-    const [image, network, volumeMounts] = await Promise.all([
-      images.resolve(this.#request, this.entry.sessionId, this.#abort.signal),
-      this.#request.network_mode === 'session' ? networks.ensure(this.entry.sessionId) : undefined,
-      volumes.resolve(this.#decision.volumes, this.entry.sessionId),
-    ])
+    const { id, nonce } = this.entry
+    const prepared = await prepareTool(this.#deps, this.#request, volumes, { id, nonce }, this.#abort.signal)
+    this.#ownVolumes = prepared.ownVolumes
     this.#timed('image_ms', began)
-    this.#abort.signal.throwIfAborted()
-    const folders = planFolders(this.#request, volumeMounts)
-    const sources = needsOpenFolders(image.user) ? await this.#openVolumes(folders) : undefined
-    const attachment: NetworkAttachment =
-      network === undefined
-        ? { mode: this.#request.network_mode === 'bridge' ? 'bridge' : 'none' }
-        : { mode: 'session', networkId: network.id, aliases: [] }
-    return {
-      profile,
-      image,
-      network: attachment,
-      mounts: [...volumeMounts, ...folderMounts(folders, sources)],
-      folders,
-    }
+    return { ...prepared, profile }
   }
 
-  /** Volumes for the folders of an image whose user is not root. */
-  async #openVolumes({ folders }: FolderPlan): Promise<Map<string, string>> {
-    const { id, sessionId, nonce } = this.entry
-    const volumes = folders.map((folder, index) => [folder, `run_${id}_${index}`] as const)
-    this.#ownVolumes.push(...volumes.map(([, name]) => name))
-    await Promise.all(volumes.map(([, name]) => this.#deps.toolbox.openVolume(name, { id, session: sessionId, nonce })))
-    return new Map(volumes)
-  }
-
-  async #start(prepared: Prepared): Promise<Outcome> {
+  async #start(prepared: PreparedTool & { profile: Profile }): Promise<Outcome> {
     const { docker, engine } = this.#deps
     const { image, folders } = prepared
     const began = performance.now()
@@ -282,6 +226,7 @@ export class ToolExecution {
       })
       attachment.stdin.end(this.#request.stdin)
     }
+    this.#output.pump(attachment.output, this.#detach.signal)
     const usage = new UsageMeter(engine.containers, containerId)
     await this.#update(
       {
@@ -293,19 +238,17 @@ export class ToolExecution {
       },
       containerId,
     )
-    return this.#watch(containerId, attachment.output, usage, startedAt, before)
+    return this.#watch(containerId, usage, startedAt, before)
   }
 
   /** From a started container to its outcome, with output, usage and artifacts taken. */
   async #watch(
     containerId: string,
-    output: AsyncIterable<OutputChunk>,
     usage: UsageMeter | undefined,
     startedAt: Date,
     before: PathStat | undefined,
   ): Promise<Outcome> {
     const { timeout_seconds } = this.#request.resource_limits
-    const pumping = this.#pump(output)
     const remaining = startedAt.getTime() + timeout_seconds * 1000 - Date.now()
     const timer = setTimeout(() => void this.#end('timeout'), Math.max(0, remaining))
     let state: ContainerState | undefined
@@ -317,7 +260,7 @@ export class ToolExecution {
     } finally {
       clearTimeout(timer)
     }
-    await Promise.race([pumping, sleep(OUTPUT_DRAIN_MS, undefined, { ref: false })])
+    await this.#output.drained()
     this.entry.view.resource_usage = usage?.stop() ?? null
     const began = state?.startedAt ?? startedAt
     // An engine stamps the start of a very short run after its end.
@@ -337,21 +280,6 @@ export class ToolExecution {
     }
     await this.#collect(containerId, before)
     return outcomeOf(state, this.#endReason, timeout_seconds)
-  }
-
-  async #pump(output: AsyncIterable<OutputChunk>): Promise<void> {
-    try {
-      for await (const chunk of output) {
-        this.#capture.add(chunk)
-        await this.#spool?.append(chunk.stream, chunk.bytes)
-      }
-    } catch (error) {
-      if (this.#detach.signal.aborted) return
-      this.#deps.log.warn(
-        { event: 'tool.output_broke', execution_id: this.entry.id, error: messageOf(error) },
-        'the output of a run broke off',
-      )
-    }
   }
 
   /** Result and artifacts. What cannot be collected is logged: the run's own outcome stands. */
@@ -379,15 +307,15 @@ export class ToolExecution {
         'artifacts could not be collected',
       )
     }
-    const { stdout } = this.#capture
-    Object.assign(this.entry.view, resultOf({ file: resultFile, stdout: stdout.text(), truncated: stdout.truncated }))
+    const { stdout, stdout_truncated: truncated } = this.#output.view
+    Object.assign(this.entry.view, resultOf({ file: resultFile, stdout, truncated }))
     this.#timed('collect_ms', began)
   }
 
   async #finish(outcome: Outcome): Promise<void> {
     const { docker, log, store } = this.#deps
     const { view } = this.entry
-    Object.assign(view, this.#outputView(), {
+    Object.assign(view, this.#output.view, {
       status: outcome.status,
       exit_code: outcome.exitCode,
       failure: outcome.failure,
@@ -401,8 +329,8 @@ export class ToolExecution {
     if (!kept) this.entry.request = null
     try {
       await store.tools.update(this.entry)
-      this.#spool?.state({ status: view.status, at: timestamp() })
-      await store.spools.seal(this.entry.id)
+      this.#output.state(view.status)
+      await this.#output.seal()
     } catch (error) {
       log.error(
         { event: 'tool.store_failed', execution_id: this.entry.id, err: error },
@@ -453,28 +381,13 @@ export class ToolExecution {
     }
   }
 
-  #outputView(): Pick<
-    ToolRun,
-    'stdout' | 'stderr' | 'stdout_bytes' | 'stderr_bytes' | 'stdout_truncated' | 'stderr_truncated'
-  > {
-    const { stdout, stderr } = this.#capture
-    return {
-      stdout: stdout.text(),
-      stderr: stderr.text(),
-      stdout_bytes: stdout.bytes,
-      stderr_bytes: stderr.bytes,
-      stdout_truncated: stdout.truncated,
-      stderr_truncated: stderr.truncated,
-    }
-  }
-
   async #update(change: Partial<ToolRun> & { status: ToolStatus }, containerId?: string): Promise<void> {
     const told = this.entry.view.status !== change.status
     Object.assign(this.entry.view, change)
     this.entry.status = change.status
     if (containerId !== undefined) this.entry.containerId = containerId
     await this.#deps.store.tools.update(this.entry)
-    if (told) this.#spool?.state({ status: change.status, at: timestamp() })
+    if (told) this.#output.state(change.status)
   }
 
   #timed(phase: keyof RunTimings, began: number): void {

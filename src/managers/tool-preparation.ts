@@ -1,0 +1,61 @@
+import type { ExecuteTool } from '../domain/tool.ts'
+import type { MountSpec, NetworkAttachment } from '../engine/spec.ts'
+import type { VolumeDecision } from '../policy/volumes.ts'
+import type { ImageManager, ResolvedImage } from './image-manager.ts'
+import type { NetworkManager } from './network-manager.ts'
+import type { Toolbox } from './toolbox.ts'
+import type { VolumeResolver } from './volume-resolver.ts'
+import { type FolderPlan, folderMounts, needsOpenFolders, planFolders } from './writable-folders.ts'
+
+export interface ToolPreparationDeps {
+  networks: NetworkManager
+  images: ImageManager
+  volumes: VolumeResolver
+  toolbox: Toolbox
+}
+
+/** All that a tool's container is created from. */
+export interface PreparedTool {
+  image: ResolvedImage
+  network: NetworkAttachment
+  mounts: MountSpec[]
+  folders: FolderPlan
+  /** Volumes of this run alone, beside its container's anonymous ones. */
+  ownVolumes: string[]
+}
+
+/** Image, network, volumes and folders, side by side. */
+export async function prepareTool(
+  deps: ToolPreparationDeps,
+  request: ExecuteTool,
+  volumes: readonly VolumeDecision[],
+  run: { id: string; nonce: string },
+  signal: AbortSignal,
+): Promise<PreparedTool> {
+  const session = request.session_id
+  const [image, network, volumeMounts] = await Promise.all([
+    deps.images.resolve(request, session, signal),
+    request.network_mode === 'session' ? deps.networks.ensure(session) : undefined,
+    deps.volumes.resolve(volumes, session),
+  ])
+  signal.throwIfAborted()
+  const folders = planFolders(request, volumeMounts)
+  const sources = new Map<string, string>()
+  if (needsOpenFolders(image.user)) {
+    folders.folders.forEach((folder, index) => {
+      sources.set(folder, `run_${run.id}_${index}`)
+    })
+  }
+  const ownVolumes = [...sources.values()]
+  await Promise.all(ownVolumes.map((name) => deps.toolbox.openVolume(name, { ...run, session })))
+  return {
+    image,
+    network:
+      network === undefined
+        ? { mode: request.network_mode === 'bridge' ? 'bridge' : 'none' }
+        : { mode: 'session', networkId: network.id, aliases: [] },
+    mounts: [...volumeMounts, ...folderMounts(folders, sources)],
+    folders,
+    ownVolumes,
+  }
+}

@@ -1,0 +1,62 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { type Database, openDatabase } from '../../../src/store/database.ts'
+import { Sessions } from '../../../src/store/sessions.ts'
+
+let database: Database
+let sessions: Sessions
+
+beforeEach(async () => {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.parse('2026-11-21T04:05:06.789Z') })
+  database = await openDatabase(':memory:')
+  sessions = new Sessions(database)
+})
+afterEach(async () => {
+  vi.useRealTimers()
+  await database.destroy()
+})
+
+describe('Sessions', () => {
+  it('begins a session with its first activity, and notes each later one', async () => {
+    await sessions.touch('a')
+    vi.setSystemTime(Date.parse('2026-11-21T05:00:00.000Z'))
+    await sessions.touch('a')
+    expect(await sessions.get('a')).toEqual({
+      session_id: 'a',
+      created_at: '2026-11-21T04:05:06.789Z',
+      last_activity_at: '2026-11-21T05:00:00.000Z',
+    })
+    expect(await sessions.count()).toBe(1)
+  })
+
+  it('knows nothing of a session that was never touched', async () => {
+    expect(await sessions.get('a')).toBeUndefined()
+    expect(await sessions.list({})).toEqual({ items: [], next_cursor: null })
+    expect(await sessions.count()).toBe(0)
+  })
+
+  it('lists by id, in pages that miss and repeat nothing', async () => {
+    for (const id of ['c', 'a', 'e', 'b', 'd']) await sessions.touch(id)
+    const first = await sessions.list({ limit: 2 })
+    expect(first).toMatchObject({ items: [{ session_id: 'a' }, { session_id: 'b' }], next_cursor: 'b' })
+    const second = await sessions.list({ limit: 2, cursor: 'b' })
+    expect(second).toMatchObject({ items: [{ session_id: 'c' }, { session_id: 'd' }], next_cursor: 'd' })
+    const third = await sessions.list({ limit: 2, cursor: 'd' })
+    expect(third.items.map(({ session_id }) => session_id)).toEqual(['e'])
+    expect(third.next_cursor).toBeNull()
+  })
+
+  it('lists 100 where no limit is given', async () => {
+    for (let count = 100; count <= 200; count++) await sessions.touch(`s${count}`)
+    const page = await sessions.list({})
+    expect([page.items.length, page.next_cursor]).toEqual([100, 's199'])
+  })
+
+  it('forgets a session that is removed, and spares the others', async () => {
+    await sessions.touch('a')
+    await sessions.touch('b')
+    await sessions.remove('a')
+    await sessions.remove('a')
+    expect(await sessions.get('a')).toBeUndefined()
+    expect(await sessions.count()).toBe(1)
+  })
+})

@@ -1,0 +1,75 @@
+import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { Store } from '../../../src/store/store.ts'
+import { temporaryFolder } from '../support/folders.ts'
+import { collect, rejection } from '../support/streams.ts'
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+
+describe('Store.open', () => {
+  it('makes its folder where it is missing, readable to its owner alone', async () => {
+    const folder = join(await temporaryFolder(), 'deep', 'data')
+    const store = await Store.open(folder)
+    await store.close()
+    expect((await readdir(folder)).filter((name) => !name.startsWith('store.sqlite-')).sort()).toEqual([
+      'artifacts',
+      'spool',
+      'store.sqlite',
+    ])
+    for (const path of [folder, join(folder, 'spool'), join(folder, 'artifacts')]) {
+      expect((await stat(path)).mode & 0o777, path).toBe(0o700)
+    }
+  })
+
+  it('keeps its instance id, its sessions and its output over a second start', async () => {
+    const folder = await temporaryFolder()
+    const first = await Store.open(folder)
+    await first.sessions.touch('s1')
+    await (await first.spools.open('exec_1')).append('stdout', Buffer.from('hello'))
+    await first.close()
+    const second = await Store.open(folder)
+    expect(second.instance).toBe(first.instance)
+    expect(second.instance).toMatch(UUID)
+    expect(await second.sessions.get('s1')).toMatchObject({ session_id: 's1' })
+    expect(await collect(second.spools.read('exec_1'))).toMatchObject([{ kind: 'stdout', text: 'hello' }])
+    await second.close()
+  })
+
+  it('gives another installation another id', async () => {
+    const stores = [await Store.open(await temporaryFolder()), await Store.open(await temporaryFolder())]
+    expect(stores[0]?.instance).not.toBe(stores[1]?.instance)
+    for (const store of stores) await store.close()
+  })
+
+  it('agrees on the id where two open it at once', async () => {
+    const folder = await temporaryFolder()
+    await (await Store.open(folder)).close()
+    const stores = await Promise.all([Store.open(folder), Store.open(folder)])
+    expect(stores[0].instance).toBe(stores[1].instance)
+    for (const store of stores) await store.close()
+  })
+
+  it('fails where its folder is a file, or its database is none', async () => {
+    const folder = await temporaryFolder()
+    await writeFile(join(folder, 'file'), '')
+    expect(await rejection(Store.open(join(folder, 'file')))).toMatchObject({ code: 'EEXIST' })
+    await mkdir(join(folder, 'bad'))
+    await writeFile(join(folder, 'bad', 'store.sqlite'), 'this is no database, but a text of some length')
+    expect(String(await rejection(Store.open(join(folder, 'bad'))))).toContain('not a database')
+  })
+})
+
+describe('closing a store', () => {
+  it('has all output on disk', async () => {
+    const folder = await temporaryFolder()
+    const store = await Store.open(folder)
+    const writer = await store.spools.open('exec_1')
+    void writer.append('stdout', Buffer.from('pending'))
+    await store.close()
+    expect(writer.closed).toBe(true)
+    const again = await Store.open(folder)
+    expect(await collect(again.spools.read('exec_1'))).toMatchObject([{ text: 'pending' }])
+    await again.close()
+  })
+})
