@@ -7,6 +7,7 @@ import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { Name } from './domain/common.ts'
 import { GRANTABLE_CAPABILITIES } from './engine/spec.ts'
+import { messageOf } from './errors.ts'
 import { BUILT_IN_PROFILES, type NetworkClass, type Profile, type Profiles } from './policy/profiles.ts'
 
 export interface Config {
@@ -57,6 +58,14 @@ const Variables = z.object({
   CO_SESSION_SUBNETS: z
     .string()
     .regex(/^(\d{1,3}\.){3}\d{1,3}\/([89]|1\d|2[0-7])$/, 'an IPv4 range such as 10.213.0.0/16, /8 to /27')
+    .refine(
+      (range) =>
+        range
+          .split(/[./]/)
+          .slice(0, 4)
+          .every((part) => Number(part) <= 255),
+      'an IPv4 range such as 10.213.0.0/16',
+    )
     .default('10.213.0.0/16'),
   CO_MAX_CONCURRENT_RUNS: integer(1, 10_000).default(2 * availableParallelism()),
   CO_QUEUE_LIMIT: integer(0, 1_000_000).default(10_000),
@@ -124,13 +133,16 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
 }
 
 function hostRoot(path: string): string {
-  if (!isAbsolute(path) || path === '/')
-    throw new ConfigError(`CO_ALLOWED_HOST_ROOTS=${path}: absolute folders, not "/"`)
+  const refuse = (why: string) => new ConfigError(`CO_ALLOWED_HOST_ROOTS=${path}: ${why}`)
+  if (!isAbsolute(path)) throw refuse('absolute folders only')
+  let real: string
   try {
-    return realpathSync(path)
+    real = realpathSync(path)
   } catch {
-    throw new ConfigError(`CO_ALLOWED_HOST_ROOTS=${path}: there is no such folder`)
+    throw refuse('there is no such folder')
   }
+  if (real === '/') throw refuse('the whole host cannot be allowed')
+  return real
 }
 
 function readConfigFile(path: string | undefined): z.infer<typeof ConfigFile> {
@@ -139,7 +151,7 @@ function readConfigFile(path: string | undefined): z.infer<typeof ConfigFile> {
   try {
     content = parseYaml(readFileSync(path, 'utf8')) ?? {}
   } catch (error) {
-    throw new ConfigError(`CO_CONFIG=${path}: cannot be read: ${String(error)}`)
+    throw new ConfigError(`CO_CONFIG=${path}: cannot be read: ${messageOf(error).split('\n')[0]}`)
   }
   const parsed = ConfigFile.safeParse(content)
   if (parsed.success) return parsed.data

@@ -82,14 +82,19 @@ export const CustomLabels = z
   .record(z.string().min(1).max(128), z.string().max(1024))
   .refine((map) => Object.keys(map).length <= 64, 'at most 64 labels')
 
-/** An image reference: `name`, `registry:port/name:tag`, `name@sha256:…`. */
+const PATH_COMPONENT = '[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*'
+const DOMAIN_LABEL = '[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?'
+/** A first part is a registry where it has a dot or a port, or is localhost. */
+const REGISTRY = `(?:(?:${DOMAIN_LABEL}(?:\\.${DOMAIN_LABEL})+(?::\\d+)?|${DOMAIN_LABEL}:\\d+|localhost)/)`
+const REFERENCE = new RegExp(
+  `^${REGISTRY}?${PATH_COMPONENT}(?:/${PATH_COMPONENT})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$|^sha256:[0-9a-f]{64}$`,
+)
+
+/** An image reference as engines take it: `name`, `registry:port/name:tag`, `name@sha256:…`, or an id. */
 const ImageReference = z
   .string()
   .max(512)
-  .regex(
-    /^[A-Za-z0-9][A-Za-z0-9._-]*(:\d+)?(\/[A-Za-z0-9][A-Za-z0-9._-]*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$|^sha256:[0-9a-f]{64}$/,
-    'use an image reference such as "name:tag" or "registry/name@sha256:…"',
-  )
+  .regex(REFERENCE, 'use an image reference such as "name:tag" or "registry/name@sha256:…", with lower-case names')
 
 /** A clean absolute path inside a container. */
 export const ContainerPath = z

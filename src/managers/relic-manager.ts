@@ -174,10 +174,6 @@ export class RelicManager {
     requireCallerLabels(request.labels)
     images.requireAllowed(request)
     if (request.gpu !== undefined) requireGpu(engineInfo)
-    const invalidPort = Object.keys(request.ports).find((port) => Number(port) > 65_535)
-    if (invalidPort !== undefined) {
-      throw new AppError('validation_failed', `ports.${invalidPort}: ports end at 65535`)
-    }
     return { profile, volumes: volumes.decide(request.volumes) }
   }
 }

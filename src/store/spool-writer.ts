@@ -40,6 +40,7 @@ export class SpoolWriter {
     this.#segments = [...segments]
     this.#position = position
     this.#flushed = position
+    this.#segmentBytes = position - (segments.at(-1) ?? position)
   }
 
   /** Everything before this position can be read from disk. */
@@ -146,10 +147,7 @@ export class SpoolWriter {
     let current: { fresh: boolean; records: Buffer[] } | undefined
     for (const record of batch) {
       const limit = count <= 1 ? this.#bounds.headBytes : this.#bounds.tailBytes / this.#bounds.tailSegments
-      const fresh =
-        count === 0 ||
-        (this.#file === undefined && current === undefined) ||
-        (bytes > 0 && bytes + record.length > limit)
+      const fresh = count === 0 || (bytes > 0 && bytes + record.length > limit)
       if (fresh || current === undefined) {
         current = { fresh, records: [] }
         groups.push(current)
@@ -165,7 +163,12 @@ export class SpoolWriter {
   }
 
   async #fileFor(group: { fresh: boolean }): Promise<FileHandle> {
-    if (!group.fresh && this.#file !== undefined) return this.#file
+    if (!group.fresh) {
+      // Opened again: the last segment goes on where it ended.
+      const last = segmentName(this.#segments.at(-1) ?? 0)
+      this.#file ??= await open(join(this.#folder, last), 'a', 0o600)
+      return this.#file
+    }
     await this.#file?.close()
     this.#file = await open(join(this.#folder, segmentName(this.#flushed)), 'w', 0o600)
     this.#segments.push(this.#flushed)

@@ -27,6 +27,7 @@ export class Spools {
   readonly #folder: string
   readonly #bounds: SpoolBounds
   readonly #writers = new Map<string, SpoolWriter>()
+  readonly #opening = new Map<string, Promise<SpoolWriter>>()
 
   constructor(folder: string, bounds: SpoolBounds = DEFAULT_BOUNDS) {
     this.#folder = folder
@@ -37,6 +38,12 @@ export class Spools {
   async open(id: string): Promise<SpoolWriter> {
     const writing = this.#writers.get(id)
     if (writing !== undefined && !writing.closed) return writing
+    const opening = this.#opening.get(id) ?? this.#open(id).finally(() => this.#opening.delete(id))
+    this.#opening.set(id, opening)
+    return opening
+  }
+
+  async #open(id: string): Promise<SpoolWriter> {
     const folder = this.#path(id)
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const segments = segmentStarts(await readdir(folder))
@@ -52,6 +59,8 @@ export class Spools {
     const { kinds, follow = false, signal } = options
     const folder = this.#path(id)
     let position = options.after ?? 0
+    // An id from outside may lie inside a record: its segment is read from its beginning.
+    let aligned = options.after === undefined
     while (!signal?.aborted) {
       const writer = this.#writers.get(id)
       const closed = writer === undefined || writer.closed
@@ -64,7 +73,10 @@ export class Spools {
           yield { id: start, kind: 'gap', bytes: start - position }
           position = start
         }
-        for await (const record of readSegment(join(folder, segmentName(start)), start, position, end)) {
+        const from = aligned ? position : start
+        aligned = true
+        for await (const record of readSegment(join(folder, segmentName(start)), start, from, end)) {
+          if (record.id <= position) continue
           position = record.id
           if (kinds === undefined || kinds.has(record.kind)) yield record
           if (signal?.aborted) return
