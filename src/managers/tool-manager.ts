@@ -156,7 +156,11 @@ export class ToolManager {
   ): ToolExecution {
     const execution = new ToolExecution(this.#options, entry, request, decision)
     this.#active.set(entry.id, execution)
-    void how(execution).finally(() => this.#active.delete(entry.id))
+    void how(execution)
+      .catch((error: unknown) => {
+        this.#options.log.error({ event: 'tool.broke', execution_id: entry.id, err: error }, 'a run was not settled')
+      })
+      .finally(() => this.#active.delete(entry.id))
     return execution
   }
 
