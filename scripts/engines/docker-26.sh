@@ -26,7 +26,9 @@ readonly socket=$run/docker.sock
 readonly cgroup=container-orchestrator-docker-26-$$
 
 readonly RELEASE=trixie
-readonly PACKAGES=(docker.io docker-cli iptables mount coreutils ca-certificates)
+# Debian's own keys, of every release.
+readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+readonly PACKAGES=(base-files bash tini docker.io docker-cli iptables iproute2 mount util-linux coreutils ca-certificates)
 readonly START_SECONDS=30
 readonly STOP_SECONDS=15
 
@@ -66,14 +68,14 @@ sources() {
   local own
   own=$(. /etc/os-release && echo "$VERSION_CODENAME")
   # apt itself knows every form that its sources may have.
-  apt-get indextargets --format '$(RELEASE) $(SITE) $(COMPONENT) $(SIGNED_BY)' 'Identifier: Packages' |
-    while read -r suite site component key; do
+  apt-get indextargets --format '$(RELEASE) $(SITE) $(COMPONENT)' 'Identifier: Packages' |
+    while read -r suite site component; do
       [ "$component" = main ] && [ "${suite%%-*}" = "$own" ] || continue
       case ${suite#"$own"} in
         '' | -updates | -security) ;;
         *) continue ;;
       esac
-      echo "deb ${key:+[signed-by=$key] }$site $RELEASE${suite#"$own"} main"
+      echo "deb [signed-by=$KEYRING] $site $RELEASE${suite#"$own"} main"
     done | sort -u
 }
 
@@ -132,6 +134,7 @@ become_daemon() {
   mount -t tmpfs tmpfs "$ROOT/tmp"
   mount --bind "$DATA" "$ROOT/var/lib/docker"
   # At the path that it has outside, so that a container can be given the socket by that path.
+  mkdir -p "$ROOT$RUN"
   mount --bind "$RUN" "$ROOT$RUN"
   cd "$ROOT"
   pivot_root . old

@@ -97,6 +97,13 @@ describe('an ADD of a remote source is refused', () => {
     ['with spaces behind the continuation', 'ADD ht\\  \t\ntp://example.com/x /x'],
     // Two backslashes continue a line for Docker 20.10, and end it for later parsers.
     ['behind a doubled backslash', 'LABEL a=\\\\\nADD http://example.com/x /x'],
+    ['behind a tripled backslash', 'LABEL a=\\\\\\\nADD http://example.com/x /x'],
+    // Go's decoder stops behind the array, and an escape hides what the array says.
+    ['in JSON with words behind it', 'ADD ["\\u0068ttp\\u003a\\u002f\\u002fexample.com/x","/x"] y'],
+    // U+0085 is a space to Go and none to JavaScript; U+FEFF is one to JavaScript alone.
+    ['in JSON behind a space of Go', 'ADD \u0085["\\u0068ttp\\u003a\\u002f\\u002fexample.com/x","/x"]'],
+    ['behind a comment that begins with a space of Go', '\u0085# comment \\\nADD http://example.com/x /x'],
+    ['behind what is a comment to JavaScript alone', 'LABEL a=b \\\n\uFEFF#=y\nADD http://example.com/x /x'],
     ['as a trigger for later builds', 'ONBUILD ADD http://example.com/x /x'],
   ])('%s', (_, instruction) => {
     expectDenied(`FROM alpine\n${instruction}\n`)
@@ -168,6 +175,10 @@ describe('COPY --from', () => {
     // The parser takes quotes and backslashes out of a flag.
     'COPY --fr"om"=evil/image /a /a',
     'COPY --fr\\om=evil/image /a /a',
+    // A quoted space is part of the flag before, and one of Go's divides two flags.
+    'COPY --chown="a b" --from=evil/image /a /a',
+    'COPY --chown=a\\ b --from=evil/image /a /a',
+    'COPY --chown=0\u0085--from=evil/image /a /a',
   ])('refuses %s', (instruction) => {
     expectDenied(`FROM alpine\n${instruction}`, SOME)
   })
