@@ -7,14 +7,19 @@ import { requireAllowedImage } from './images.ts'
 
 /** Lines that hand the file to another parser, or change how this one reads it. */
 const DIRECTIVE = /^\uFEFF?\s*(?:(?:#|\/\/)\s*(?:syntax|escape)\s*=|\{\s*"(?:syntax|escape)")/im
+const UNUSUAL_SPACE = /(?!^)\uFEFF|[^\S \t\r\n\uFEFF]|\u0085/
+/** A flag whose end depends on quotes or an escape. */
+const UNCLEAR_FLAG = /(^|\s)--[^\s=]*=?\S*["'\\]/
 const REMOTE_SOURCE = /:\/\/|^git@|\.git(#|$)/i
 const RUN_OPTION = /^--(mount|network|security|device)\b/
 
 /** Refuses (`policy_denied`) remote sources and base images that are not allowed. */
 export function requireAllowedDockerfile(text: string, allowedImages: readonly string[]): void {
   if (DIRECTIVE.test(text)) deny('"syntax" and "escape" lines are not allowed')
-  // Parsers differ in whether two backslashes at its end continue a line: both readings have to pass.
-  for (const continuation of [/\\[ \t]*$/, /(?<!\\)(?:\\\\)*\\[ \t]*$/]) {
+  // Go and JavaScript do not agree on what divides words and begins a comment.
+  if (UNUSUAL_SPACE.test(text)) deny('white space other than spaces, tabs and line ends is not allowed')
+  // Parsers differ in whether several backslashes at its end continue a line: both readings have to pass.
+  for (const continuation of [/\\[ \t]*$/, /(?<!\\)\\[ \t]*$/]) {
     requireAllowedInstructions(instructions(text, continuation), allowedImages)
   }
 }
@@ -24,18 +29,22 @@ interface Instruction {
   /** Words that begin with "--" before all others. */
   flags: string[]
   words: string[]
+  /** All that follows the keyword, as it stands. */
+  raw: string
 }
 
 function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages: readonly string[]): void {
   const names = new Set<string>()
   let stages = 0
-  for (const { keyword, flags, words } of found) {
+  for (const { keyword, flags, words, raw } of found) {
     if (keyword === 'FROM') {
       const [image = '', as, stage] = words
       requireBase(image, names, allowedImages)
       if (as?.toUpperCase() === 'AS' && stage !== undefined) names.add(stage.toLowerCase())
       stages += 1
     }
+    if (keyword === 'COPY' && UNCLEAR_FLAG.test(raw)) deny('quotes and backslashes in flags are not allowed')
+    if (keyword === 'ADD' && raw.includes('\\')) deny('backslashes in ADD are not allowed')
     if (keyword === 'ADD' && words.some((word) => word.includes('$') || REMOTE_SOURCE.test(word))) {
       deny('ADD of a remote source is not allowed; put the file into build.files and COPY it')
     }
@@ -78,7 +87,7 @@ function instruction(line: string): Instruction {
   const words = argumentsOf(rest)
   const end = words.findIndex((word) => !word.startsWith('--'))
   const count = end === -1 ? words.length : end
-  return { keyword: keyword.toUpperCase(), flags: words.slice(0, count), words: words.slice(count) }
+  return { keyword: keyword.toUpperCase(), flags: words.slice(0, count), words: words.slice(count), raw: rest }
 }
 
 /** Words as a builder takes them: a JSON array's items, or words without their quotes and backslashes. */
