@@ -23,7 +23,9 @@ readonly data=$home/data
 readonly run=$home/run
 readonly log=$home/dockerd.log
 readonly socket=$run/docker.sock
-readonly cgroup=container-orchestrator-docker-26-$$
+# The same at each run of a checkout: the next one removes what a killed one could not.
+cgroup=container-orchestrator-docker-26-$(cksum <<<"$checkout" | cut -d ' ' -f 1)
+readonly cgroup
 
 readonly RELEASE=trixie
 # Debian's own keys, of every release.
@@ -52,8 +54,8 @@ check_machine() {
   local tool
   [ "$(uname -s)" = Linux ] || fail 'this takes Linux'
   [ "$(id -u)" -eq 0 ] || fail 'this takes root: it mounts, and starts a daemon in namespaces of its own'
-  for tool in apt-get dpkg-deb unshare nsenter setpriv flock; do
-    command -v "$tool" >/dev/null || fail "$tool is missing" 'This takes Debian with util-linux.'
+  for tool in apt-get dpkg-deb unshare nsenter setpriv flock pivot_root ip; do
+    command -v "$tool" >/dev/null || fail "$tool is missing" 'This takes Debian with util-linux and iproute2.'
   done
   [ "$(. /etc/os-release && echo "$ID")" = debian ] ||
     fail "this is not Debian, whose mirrors carry $RELEASE" 'Run the tests with DOCKER_HOST against an engine of your own.'
@@ -235,5 +237,5 @@ export DOCKER_HOST=unix://$socket
 (cd "$checkout" && node scripts/images.ts test >&2) 9>&- || fail 'the images of the tests cannot be made' "Its words are above, the daemon's in $log."
 
 status=0
-nsenter --net="/proc/$init_pid/ns/net" -- "$@" 9>&- || status=$?
+setpriv --pdeathsig TERM nsenter --net="/proc/$init_pid/ns/net" -- "$@" 9>&- || status=$?
 exit "$status"
