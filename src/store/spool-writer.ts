@@ -122,7 +122,8 @@ export class SpoolWriter {
         for (const group of this.#bySegment(batch)) {
           const file = await this.#fileFor(group)
           const bytes = Buffer.concat(group.records)
-          await file.write(bytes)
+          // `write` may take a part of it, on a disk that is filling up.
+          await file.writeFile(bytes)
           this.#segmentBytes += bytes.length
           this.#flushed += bytes.length
           this.#pendingBytes -= bytes.length

@@ -72,12 +72,13 @@ export class Spools {
         if (position < start) {
           yield { id: start, kind: 'gap', bytes: start - position }
           position = start
+          aligned = true
         }
         const from = aligned ? position : start
-        aligned = true
         for await (const record of readSegment(join(folder, segmentName(start)), start, from, end)) {
           if (record.id <= position) continue
           position = record.id
+          aligned = true
           if (kinds === undefined || kinds.has(record.kind)) yield record
           if (signal?.aborted) return
         }

@@ -104,9 +104,12 @@ describe('an ADD of a remote source is refused', () => {
     ['in JSON behind a space of Go', 'ADD \u0085["\\u0068ttp\\u003a\\u002f\\u002fexample.com/x","/x"]'],
     ['behind a comment that begins with a space of Go', '\u0085# comment \\\nADD http://example.com/x /x'],
     ['behind what is a comment to JavaScript alone', 'LABEL a=b \\\n\uFEFF#=y\nADD http://example.com/x /x'],
+    ['on a last line that is continued by nothing', 'ADD http://example.com/x /x \\\\'],
+    ['in an array that is none', 'ADD ["http://example.com/x", /x'],
     ['as a trigger for later builds', 'ONBUILD ADD http://example.com/x /x'],
   ])('%s', (_, instruction) => {
     expectDenied(`FROM alpine\n${instruction}\n`)
+    expectDenied(`FROM alpine\n${instruction}`)
   })
 
   it('however its line is continued', () => {

@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process'
 import { readdir, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { HEADER_BYTES, MAX_RECORD_BYTES, segmentName } from '../../../src/store/spool-format.ts'
@@ -123,6 +125,28 @@ describe('SpoolWriter', () => {
     expect(writer.flushed).toBe(0)
     await writer.close()
     expect(writer.flushed).toBe(HEADER_BYTES + 2)
+  })
+
+  it('counts as written only what the disk took, where it takes a part of a write', async () => {
+    const folder = await temporaryFolder()
+    const script = `
+      const { SpoolWriter } = await import(process.argv[1])
+      const writer = new SpoolWriter(process.argv[2], [], 0)
+      for (let count = 0; count < 30; count++) {
+        await writer.append('stdout', Buffer.alloc(5000))
+        await new Promise((resolve) => setTimeout(resolve, 1))
+      }
+      const failure = await writer.close().then(() => null, (error) => error.code)
+      console.log(JSON.stringify({ flushed: writer.flushed, failure }))`
+    // A file may grow to 64 KiB: the write that would go beyond is cut, and the next one fails.
+    const limited = `trap '' XFSZ; ulimit -f 64; exec "$0" --input-type=module -e "$1" "$2" "$3"`
+    const module = new URL('../../../src/store/spool-writer.ts', import.meta.url).href
+    const { stdout } = await promisify(execFile)('bash', ['-c', limited, process.execPath, script, module, folder])
+    const { flushed, failure } = JSON.parse(stdout) as { flushed: number; failure: string | null }
+    expect(failure).toBe('EFBIG')
+    expect(flushed % (HEADER_BYTES + 5000)).toBe(0)
+    expect(flushed).toBeGreaterThan(0)
+    expect(flushed).toBeLessThanOrEqual(await bytesOnDisk(folder))
   })
 
   it('goes on taking output where the disk is full, and tells it when it closes', async () => {

@@ -146,6 +146,27 @@ describe('reading a spool', () => {
 })
 
 describe('following a spool', () => {
+  it.each([0, 1, 2, 30])('waits behind an id %i beyond its end, and goes on with what comes', async (beyond) => {
+    const spools = new Spools(await temporaryFolder())
+    await spooled(spools, ['before\n'])
+    const writer = await spools.open(ID)
+    const abort = new AbortController()
+    // The id of an `end` is one beyond the last record; a service that starts again writes on behind that.
+    const after = (await spools.end(ID)) + beyond
+    const followed = collect(spools.read(ID, { after, follow: true, signal: abort.signal }))
+    try {
+      for (const line of numbered(20)) {
+        await writer.append('stdout', Buffer.from(line))
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      await spools.seal(ID)
+      const expected = (await collect(spools.read(ID))).filter(({ id }) => id > after)
+      expect(await followed).toEqual(expected)
+    } finally {
+      abort.abort()
+    }
+  })
+
   it('sees all records in order and exactly once, however they were written, with many readers', async () => {
     const spools = new Spools(await temporaryFolder())
     await fc.assert(
