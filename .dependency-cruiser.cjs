@@ -20,7 +20,8 @@ const ROOMS = {
   engine: GROUND,
   store: GROUND,
   // The schema of the settings borrows the types of what it sets.
-  config: ['policy', 'engine/spec', ...GROUND],
+  config: ['config-file', 'policy', ...GROUND],
+  'config-file': ['policy', 'engine/spec', ...GROUND],
   domain: GROUND,
   errors: GROUND,
   labels: GROUND,

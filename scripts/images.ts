@@ -8,7 +8,7 @@
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { askEngine, buildImage, EngineAway, type LocalImage, listImages } from './engine-client.ts'
 
@@ -25,21 +25,38 @@ interface Image {
   from?: readonly string[]
   /** What `prepare.sh` reads from this machine and the result depends on. */
   inputs?: () => readonly (string | Buffer)[]
+  /** Arguments of its Dockerfile, by name. */
+  buildArguments?: Readonly<Record<string, string>>
 }
 
 const TOOLBOX: Image = { reference: 'container-orchestrator/toolbox:1', folder: 'images/toolbox' }
 
 const DEBIAN: Image = { reference: 'container-orchestrator-test/debian:1', folder: 'images/test/debian' }
 
+const NODE: Image = {
+  reference: 'container-orchestrator-test/node:24',
+  folder: 'images/test/node',
+  from: [DEBIAN.reference, TOOLBOX.reference],
+  inputs: () => [process.version, existsSync(MACHINE_CERTIFICATES) ? readFileSync(MACHINE_CERTIFICATES) : ''],
+}
+
+const WORKER_BASE: Image = {
+  reference: 'container-orchestrator-test/worker-base:1',
+  folder: 'images/test/worker-base',
+  from: [NODE.reference],
+}
+
 const FOR_TESTS: readonly Image[] = [
   DEBIAN,
   { reference: 'container-orchestrator-test/httpd:1', folder: 'images/test/httpd', from: [TOOLBOX.reference] },
   { reference: 'container-orchestrator-test/nonroot:1', folder: 'images/test/nonroot', from: [TOOLBOX.reference] },
+  NODE,
+  WORKER_BASE,
   {
-    reference: 'container-orchestrator-test/node:24',
-    folder: 'images/test/node',
-    from: [DEBIAN.reference, TOOLBOX.reference],
-    inputs: () => [process.version, existsSync(MACHINE_CERTIFICATES) ? readFileSync(MACHINE_CERTIFICATES) : ''],
+    reference: 'container-orchestrator-test/worker:1',
+    folder: 'images/worker',
+    from: [WORKER_BASE.reference],
+    buildArguments: { BASE_IMAGE: WORKER_BASE.reference },
   },
 ]
 
@@ -67,7 +84,11 @@ async function makeMissing(purpose: 'start' | 'test'): Promise<void> {
   }
 }
 
-async function make({ reference, folder }: Image, recipe: string, engineArch: string): Promise<void> {
+async function make(
+  { reference, folder, buildArguments = {} }: Image,
+  recipe: string,
+  engineArch: string,
+): Promise<void> {
   const replaced = find(await listImages(RECIPE), reference)
   mkdirSync(CACHE, { recursive: true })
   const context = mkdtempSync(join(CACHE, 'context-'))
@@ -75,12 +96,26 @@ async function make({ reference, folder }: Image, recipe: string, engineArch: st
     cpSync(folder, context, { recursive: true })
     const prepare = join(context, 'prepare.sh')
     if (existsSync(prepare)) await run('bash', [prepare, context], { ENGINE_ARCH: engineArch, CACHE_DIR: CACHE })
+    setArguments(join(context, 'Dockerfile'), buildArguments)
     const tar = spawn('tar', ['-C', context, '-c', '.'], { stdio: ['ignore', 'pipe', 'inherit'] })
     await buildImage(tar.stdout, reference, { [RECIPE]: recipe })
   } finally {
     rmSync(context, { recursive: true, force: true })
   }
   if (replaced !== undefined) await discard(replaced)
+}
+
+/** Gives the arguments of a Dockerfile their values, as new defaults. */
+function setArguments(dockerfile: string, values: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(values)) {
+    const recipe = readFileSync(dockerfile, 'utf8')
+    const line = new RegExp(`^ARG ${name}(=.*)?$`, 'm')
+    if (!line.test(recipe)) throw new Error(`the Dockerfile takes no argument ${name}`)
+    writeFileSync(
+      dockerfile,
+      recipe.replace(line, () => `ARG ${name}=${value}`),
+    )
+  }
 }
 
 /** Removes an image that has lost its name to a newer one, unless a container or an image still needs it. */
@@ -98,11 +133,12 @@ function find(images: readonly LocalImage[], reference: string): LocalImage | un
 /** A digest of all that goes into each image, by reference. */
 function recipesOf(images: readonly Image[]): Map<string, string> {
   const recipes = new Map<string, string>()
-  for (const { reference, folder, from = [], inputs } of images) {
+  for (const { reference, folder, from = [], inputs, buildArguments } of images) {
     const digest = createHash('sha256')
     for (const file of filesOf(folder)) digest.update(`${file}\0`).update(readFileSync(join(folder, file)))
     for (const base of from) digest.update(`${base}\0${recipes.get(base)}\0`)
     for (const input of inputs?.() ?? []) digest.update(input)
+    if (buildArguments !== undefined) digest.update(JSON.stringify(buildArguments))
     recipes.set(reference, digest.digest('hex').slice(0, 16))
   }
   return recipes

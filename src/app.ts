@@ -9,11 +9,14 @@ import { type MetricsOptions, metrics } from './plugins/metrics.ts'
 import { openapi } from './plugins/openapi.ts'
 import { problemDetails } from './plugins/problems.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
+import { type ExecRoutesOptions, execRoutes } from './routes/execs.ts'
 import { type RelicRoutesOptions, relicRoutes } from './routes/relics.ts'
 import { serviceRoutes } from './routes/service.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { type StatsRoutesOptions, statsRoutes } from './routes/stats.ts'
 import { type ToolRoutesOptions, toolRoutes } from './routes/tools.ts'
+import { type WorkerFileRoutesOptions, workerFileRoutes } from './routes/worker-files.ts'
+import { type WorkerRoutesOptions, workerRoutes } from './routes/workers.ts'
 
 const BODY_BYTES = 1024 * 1024
 const LAST_ANSWERS_MS = 2_000
@@ -24,6 +27,9 @@ export interface AppServices
   extends Omit<ToolRoutesOptions, 'closing'>,
     Omit<RelicRoutesOptions, 'closing'>,
     Omit<StatsRoutesOptions, 'closing'>,
+    Omit<WorkerRoutesOptions, 'closing'>,
+    Omit<ExecRoutesOptions, 'closing'>,
+    Omit<WorkerFileRoutesOptions, 'closing'>,
     CleanupRoutesOptions,
     MetricsOptions {
   health: HealthManager
@@ -86,8 +92,12 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
   await app.register(metrics, { counts: services.counts })
 
   const { logs, tools, relics, sessions, networks, reconciler, stats, health } = services
+  const { workers, workerHealth, execs, files } = services
   await app.register(toolRoutes, { tools, logs, closing: closing.signal })
   await app.register(relicRoutes, { relics, logs, closing: closing.signal })
+  await app.register(workerRoutes, { workers, workerHealth, logs, closing: closing.signal })
+  await app.register(execRoutes, { execs, logs, closing: closing.signal })
+  await app.register(workerFileRoutes, { files, closing: closing.signal })
   await app.register(sessionRoutes, { sessions })
   await app.register(statsRoutes, { stats, closing: closing.signal })
   await app.register(cleanupRoutes, { sessions, networks, reconciler })

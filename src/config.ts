@@ -3,12 +3,12 @@ import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { isAbsolute } from 'node:path'
 import { parseEnv } from 'node:util'
-import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
-import { Name } from './domain/common.ts'
-import { GRANTABLE_CAPABILITIES } from './engine/spec.ts'
-import { messageOf } from './errors.ts'
-import { BUILT_IN_PROFILES, type NetworkClass, type Profile, type Profiles } from './policy/profiles.ts'
+import { readConfigFile } from './config-file.ts'
+import { parseMemorySize } from './domain/memory-size.ts'
+import { ConfigError } from './errors.ts'
+import type { CredentialSets } from './policy/credentials.ts'
+import type { Profiles } from './policy/profiles.ts'
 
 export interface Config {
   readonly host: string
@@ -28,12 +28,19 @@ export interface Config {
   readonly drainSeconds: number
   readonly toolboxBinary: string | undefined
   readonly profiles: Profiles
+  readonly credentials: CredentialSets
+  readonly workerEnvironmentPrefixes: readonly string[]
+  readonly workerLimits: WorkerLimits
   /** Started by `npm start`: a person reads the output. */
   readonly greeting: boolean
 }
 
-/** A setting that stops the start: one line that names it and what is allowed. */
-export class ConfigError extends Error {}
+/** What all running workers together may have; undefined where the operator set no bound. */
+export interface WorkerLimits {
+  readonly workers: number | undefined
+  readonly memoryBytes: number | undefined
+  readonly cpus: number | undefined
+}
 
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
 
@@ -74,24 +81,19 @@ const Variables = z.object({
   CO_ALLOW_BUILD: z.stringbool({ error: 'true or false' }).optional(),
   CO_ALLOW_UNAUTHENTICATED: z.stringbool({ error: 'true or false' }).default(false),
   CO_DRAIN_SECONDS: integer(0, 3600).default(30),
+  CO_MAX_WORKERS: integer(0, 100_000).optional(),
+  CO_WORKERS_MEMORY: z
+    .string()
+    .transform(parseMemorySize)
+    .refine((bytes) => bytes !== undefined, 'a size such as "16g"')
+    .optional(),
+  CO_WORKERS_CPUS: z
+    .string()
+    .regex(/^\d{1,5}(\.\d{1,3})?$/, 'a number of cores, such as 8')
+    .transform(Number)
+    .optional(),
   CO_TOOLBOX_BINARY: z.string().optional(),
   CO_CONFIG: z.string().optional(),
-})
-
-const ProfileFile = z.strictObject({
-  extends: z.string(),
-  readonly_root: z.boolean().optional(),
-  capabilities: z.array(z.enum(GRANTABLE_CAPABILITIES)).optional(),
-  networks: z
-    .array(z.enum(['none', 'session', 'internal', 'bridge']))
-    .min(1)
-    .optional(),
-  tmp_mb: z.number().int().min(1).max(65_536).optional(),
-})
-
-const ConfigFile = z.strictObject({
-  profiles: z.record(Name, ProfileFile).default({}),
-  shared_volumes: z.array(Name).default([]),
 })
 
 /** Reads the settings; throws a `ConfigError` for the first that cannot be used. */
@@ -104,7 +106,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     throw new ConfigError(`${issue?.path.join('.')}=${String(given[String(issue?.path[0])])}: ${issue?.message}`)
   }
   const variables = parsed.data
-  const file = readConfigFile(variables.CO_CONFIG)
+  const file = readConfigFile(variables.CO_CONFIG, given)
   const onLoopback = LOOPBACK.has(variables.CO_HOST)
   if (!onLoopback && !variables.CO_ALLOW_UNAUTHENTICATED) {
     throw new ConfigError(
@@ -123,11 +125,18 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     queueLimit: variables.CO_QUEUE_LIMIT,
     allowedImages: variables.CO_ALLOWED_IMAGES,
     allowedHostRoots: variables.CO_ALLOWED_HOST_ROOTS.map(hostRoot),
-    sharedVolumes: file.shared_volumes,
+    sharedVolumes: file.sharedVolumes,
     allowBuild: variables.CO_ALLOW_BUILD ?? onLoopback,
     drainSeconds: variables.CO_DRAIN_SECONDS,
     toolboxBinary: variables.CO_TOOLBOX_BINARY,
-    profiles: profilesOf(file.profiles),
+    profiles: file.profiles,
+    credentials: file.credentials,
+    workerEnvironmentPrefixes: file.environmentPrefixes,
+    workerLimits: {
+      workers: variables.CO_MAX_WORKERS,
+      memoryBytes: variables.CO_WORKERS_MEMORY,
+      cpus: variables.CO_WORKERS_CPUS,
+    },
     greeting: environment['npm_lifecycle_event'] === 'start',
   })
 }
@@ -143,37 +152,4 @@ function hostRoot(path: string): string {
   }
   if (real === '/') throw refuse('the whole host cannot be allowed')
   return real
-}
-
-function readConfigFile(path: string | undefined): z.infer<typeof ConfigFile> {
-  if (path === undefined) return ConfigFile.parse({})
-  let content: unknown
-  try {
-    content = parseYaml(readFileSync(path, 'utf8')) ?? {}
-  } catch (error) {
-    throw new ConfigError(`CO_CONFIG=${path}: cannot be read: ${messageOf(error).split('\n')[0]}`)
-  }
-  const parsed = ConfigFile.safeParse(content)
-  if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]
-  throw new ConfigError(`CO_CONFIG=${path}: ${issue?.path.join('.')}: ${issue?.message}`)
-}
-
-/** The built-in profiles and the operator's, each of which extends one that stands before it. */
-function profilesOf(file: z.infer<typeof ConfigFile>['profiles']): Profiles {
-  const profiles = new Map<string, Profile>(BUILT_IN_PROFILES.map((profile) => [profile.name, profile]))
-  for (const [name, given] of Object.entries(file)) {
-    const base = profiles.get(given.extends)
-    if (base === undefined)
-      throw new ConfigError(`CO_CONFIG: profile "${name}" extends "${given.extends}", which is not known`)
-    profiles.set(name, {
-      ...base,
-      name,
-      ...(given.readonly_root === undefined ? {} : { readonlyRoot: given.readonly_root }),
-      ...(given.capabilities === undefined ? {} : { capabilities: given.capabilities }),
-      ...(given.networks === undefined ? {} : { networks: new Set<NetworkClass>(given.networks) }),
-      ...(given.tmp_mb === undefined ? {} : { tmpBytes: given.tmp_mb * 1024 * 1024 }),
-    })
-  }
-  return profiles
 }

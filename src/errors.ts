@@ -15,6 +15,7 @@ const STATUS_OF = {
   image_not_found: 422,
   build_failed: 422,
   start_failed: 422,
+  credentials_unavailable: 422,
   quota_exceeded: 429,
   queue_full: 429,
   internal_error: 500,
@@ -47,6 +48,10 @@ export interface ErrorDetails {
   errors?: FieldError[]
   /** Last output of a container that failed. */
   logsTail?: string | undefined
+  /** Of a worker's start: what it waited for when it failed. */
+  phase?: 'running' | 'ready'
+  /** Of the process or command that failed. */
+  exitCode?: number
   /** Path of the resource the failure is about, where one can be fetched. */
   instance?: string
   retryAfterSeconds?: number
@@ -116,6 +121,9 @@ function codeOf(fault: EngineFault): ErrorCode {
 export function isEngineFault(error: unknown, ...faults: EngineFault[]): error is EngineError {
   return error instanceof EngineError && faults.includes(error.fault)
 }
+
+/** A setting that stops the start: one line that names it and what is allowed. */
+export class ConfigError extends Error {}
 
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {

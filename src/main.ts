@@ -3,10 +3,11 @@ import { styleText } from 'node:util'
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
 import { buildApp } from './app.ts'
-import { type Config, ConfigError, loadConfig } from './config.ts'
+import { type Config, loadConfig } from './config.ts'
 import { DockerEngine } from './engine/docker/docker-engine.ts'
 import type { EngineInfo } from './engine/engine.ts'
-import { messageOf } from './errors.ts'
+import { ConfigError, messageOf } from './errors.ts'
+import { HostPaths } from './managers/host-paths.ts'
 import { buildServices } from './services.ts'
 import { Store } from './store/store.ts'
 import { VERSION } from './version.ts'
@@ -20,7 +21,8 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => {})
   const { engine, engineInfo } = await connect(config)
   const store = await Store.open(config.dataDir)
-  const services = buildServices({ config, engine, engineInfo, store, log })
+  const hostPaths = await HostPaths.detect(engine.containers)
+  const services = buildServices({ config, engine, engineInfo, store, hostPaths, log })
   const app = await buildApp({ services, log })
 
   closeWithGrace({ delay: config.drainSeconds * 1000 + SHUTDOWN_MARGIN_MS, logger: false }, async ({ signal, err }) => {

@@ -2,11 +2,15 @@
 import type { Config } from './config.ts'
 import type { Engine, EngineInfo } from './engine/engine.ts'
 import { ArtifactCollector } from './managers/artifact-collector.ts'
+import { CredentialManager } from './managers/credential-manager.ts'
 import { DockerManager } from './managers/docker-manager.ts'
 import { Door } from './managers/door.ts'
+import { ExecManager } from './managers/exec-manager.ts'
 import { HealthManager } from './managers/health-manager.ts'
 import { HealthPoller } from './managers/health-poller.ts'
+import type { HostPaths } from './managers/host-paths.ts'
 import { ImageManager } from './managers/image-manager.ts'
+import { ImageUsers } from './managers/image-users.ts'
 import type { Log } from './managers/log.ts'
 import { LogReader } from './managers/log-reader.ts'
 import { NetworkManager } from './managers/network-manager.ts'
@@ -20,6 +24,9 @@ import { StatsManager } from './managers/stats-manager.ts'
 import { ToolManager } from './managers/tool-manager.ts'
 import { Toolbox } from './managers/toolbox.ts'
 import { VolumeResolver } from './managers/volume-resolver.ts'
+import { WorkerFiles } from './managers/worker-files.ts'
+import { WorkerHealthManager } from './managers/worker-health-manager.ts'
+import { WorkerManager } from './managers/worker-manager.ts'
 import type { Store } from './store/store.ts'
 
 export interface Parts {
@@ -27,10 +34,11 @@ export interface Parts {
   engine: Engine
   engineInfo: EngineInfo
   store: Store
+  hostPaths: HostPaths
   log: Log
 }
 
-export function buildServices({ config, engine, engineInfo, store, log }: Parts) {
+export function buildServices({ config, engine, engineInfo, store, hostPaths, log }: Parts) {
   const { instance } = store
   const gate = new SessionGate()
   const docker = new DockerManager({ engine, instance, log })
@@ -38,10 +46,10 @@ export function buildServices({ config, engine, engineInfo, store, log }: Parts)
   const { allowedImages, allowBuild } = config
   const images = new ImageManager({ engine, instance, allowedImages, allowBuild, log })
   const policy = { allowedHostRoots: config.allowedHostRoots, sharedVolumes: config.sharedVolumes }
-  const volumes = new VolumeResolver({ engine, instance, policy })
+  const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
+  const volumes = new VolumeResolver({ engine, instance, policy, hostPaths, toolbox })
   const queue = new RunQueue({ concurrency: config.maxConcurrentRuns, limit: config.queueLimit })
   const collector = new ArtifactCollector(engine.containers, store.artifacts)
-  const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
   const door = new Door(engine)
   const poller = new HealthPoller(door)
   const forwarder = new PortForwarder(door)
@@ -49,9 +57,37 @@ export function buildServices({ config, engine, engineInfo, store, log }: Parts)
   const tools = new ToolManager({ ...shared, toolbox, queue, collector })
   const logs = new LogReader(store.spools)
   const relics = new RelicManager({ ...shared, toolbox, poller, forwarder, logs })
+  const imageUsers = new ImageUsers({ engine, docker })
+  const workers = new WorkerManager({
+    ...shared,
+    toolbox,
+    forwarder,
+    logs,
+    hostPaths,
+    imageUsers,
+    credentials: new CredentialManager({ containers: engine.containers, volumes }),
+    credentialSets: config.credentials,
+    environmentPrefixes: config.workerEnvironmentPrefixes,
+    limits: config.workerLimits,
+  })
+  const execs = new ExecManager({ engine, store, workers, imageUsers, log })
+  const files = new WorkerFiles({ engine, workers })
   const stats = new StatsManager({ engine, docker })
-  const sessions = new SessionManager({ engine, store, docker, networks, images, tools, relics, stats, gate, log })
-  const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, log })
+  const workerHealth = new WorkerHealthManager({ engine, workers, stats, log })
+  const sessions = new SessionManager({
+    engine,
+    store,
+    docker,
+    networks,
+    images,
+    tools,
+    relics,
+    workers,
+    stats,
+    gate,
+    log,
+  })
+  const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, workers, execs, log })
   const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate })
   return {
     docker,
@@ -59,18 +95,30 @@ export function buildServices({ config, engine, engineInfo, store, log }: Parts)
     networks,
     tools,
     relics,
+    workers,
+    workerHealth,
+    execs,
+    files,
     stats,
     sessions,
     reconciler,
     health,
-    counts: () => ({ tools_queued: queue.waiting, tools_running: queue.running, relics: relics.count }),
+    counts: () => ({
+      tools_queued: queue.waiting,
+      tools_running: queue.running,
+      relics: relics.count,
+      workers: workers.count,
+    }),
 
     /** Takes no new work, lets runs in flight end for a while, and leaves the rest to the next start. */
     async drain(seconds: number): Promise<void> {
       gate.drain()
       reconciler.end()
       await tools.drain(seconds)
+      workerHealth.end()
+      execs.detach()
       relics.detach()
+      workers.detach()
       await forwarder.closeAll()
       stats.close()
       await docker.settled()

@@ -91,7 +91,7 @@ const REFERENCE = new RegExp(
 )
 
 /** An image reference as engines take it: `name`, `registry:port/name:tag`, `name@sha256:…`, or an id. */
-const ImageReference = z
+export const ImageReference = z
   .string()
   .max(512)
   .regex(REFERENCE, 'use an image reference such as "name:tag" or "registry/name@sha256:…", with lower-case names')
@@ -153,6 +153,13 @@ export const Gpu = named(
     driver: z.string().min(1).max(64).default('nvidia'),
   }),
 )
+
+const PORT_NUMBER = /^(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])$/
+
+export const PublishedPorts = z
+  .record(z.string().regex(PORT_NUMBER, 'use a port number'), z.number().int().min(0).max(65_535))
+  .default({})
+  .describe('Container port to a host port on 127.0.0.1, 0 for any free one')
 
 export const ProfileName = Name.describe('Policy profile; the kind of container decides where absent')
 

@@ -17,6 +17,8 @@ export const Problem = named(
     hint: z.string().optional(),
     errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
     logs_tail: z.string().optional(),
+    phase: z.enum(['running', 'ready']).optional().describe("What a worker's start waited for when it failed"),
+    exit_code: z.number().int().optional(),
   }),
 )
 export type Problem = z.infer<typeof Problem>

@@ -13,6 +13,7 @@ import {
   ONE_IMAGE_SOURCE,
   PageQuery,
   ProfileName,
+  PublishedPorts,
   page,
   SessionId,
   Timestamp,
@@ -59,15 +60,7 @@ export const StartRelic = named(
         .describe('Path that answers 2xx when the relic is ready; null: healthy once it runs'),
       health_check_timeout_seconds: z.number().min(0.1).max(86_400).default(60),
       port: Port.default(8000),
-      ports: z
-        .record(
-          z
-            .string()
-            .regex(/^(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])$/, 'use a port number'),
-          z.number().int().min(0).max(65_535),
-        )
-        .default({})
-        .describe('Published ports: container port to a host port, 0 for any free one'),
+      ports: PublishedPorts,
       volumes: z.array(VolumeMount).max(32).default([]),
       resource_limits: RelicLimits.prefault({}),
       restart_policy: z.strictObject({ max_retries: z.number().int().min(0).max(100).default(3) }).prefault({}),

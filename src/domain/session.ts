@@ -3,6 +3,7 @@ import { named, PageQuery, page, SessionId, Timestamp } from './common.ts'
 import { Relic } from './relic.ts'
 import { StatsTotals } from './stats.ts'
 import { ToolRunSummary } from './tool.ts'
+import { Worker } from './worker.ts'
 
 export const SessionSummary = named(
   'SessionSummary',
@@ -12,18 +13,19 @@ export const SessionSummary = named(
     last_activity_at: Timestamp,
     tools: z.object({ total: z.number().int(), active: z.number().int() }),
     relics: z.object({ total: z.number().int(), active: z.number().int() }),
+    workers: z.object({ total: z.number().int(), active: z.number().int() }),
     network: z.object({ id: z.string(), name: z.string(), subnet: z.string().nullable() }).nullable(),
   }),
 )
 export type SessionSummary = z.infer<typeof SessionSummary>
 
-/** A session whole: its latest 100 tools, its relics, and what its running containers use. */
+/** A session whole: its latest 100 tools, its relics and workers, and what its running containers use. */
 export const Session = named(
   'Session',
   SessionSummary.extend({
     tools: z.array(ToolRunSummary),
     relics: z.array(Relic),
-    workers: z.array(z.never()),
+    workers: z.array(Worker),
     usage: StatsTotals,
   }),
 )

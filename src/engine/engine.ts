@@ -84,6 +84,30 @@ export interface ContainerState {
   /** By network id; empty address while the container does not run. */
   networks: readonly ContainerEndpoint[]
   ports: readonly PublishedPort[]
+  mounts: readonly MountedPath[]
+  /** Absent where no health check was asked for. */
+  health?: EngineHealth
+}
+
+/** What is mounted where: `source` is a path of the engine's host. */
+export interface MountedPath {
+  source: string
+  target: string
+}
+
+/** What the engine's own health checks found. */
+export interface EngineHealth {
+  status: 'starting' | 'healthy' | 'unhealthy'
+  /** Failures in a row, up to now. */
+  failingStreak: number
+  /** The last ones, oldest first. */
+  checks: readonly HealthCheck[]
+}
+
+export interface HealthCheck {
+  at: Date
+  exitCode: number
+  output: string
 }
 
 export interface ContainerEndpoint {
@@ -129,6 +153,8 @@ export interface PathStat {
   bytes: number
   isDirectory: boolean
   isSymlink: boolean
+  /** Where a symlink points, as it is written; empty otherwise. */
+  linkTarget: string
   modifiedAt: Date
 }
 
@@ -142,6 +168,10 @@ export interface LogsOptions {
 export interface ExecOptions {
   command: readonly string[]
   stdin: boolean
+  /** The container's own where absent. */
+  user?: string
+  /** Beside the container's. */
+  environment?: Readonly<Record<string, string>>
   signal?: AbortSignal
 }
 
@@ -181,6 +211,24 @@ export interface Containers {
   writeArchive(id: string, path: string, tar: Readable, signal?: AbortSignal): Promise<void>
   /** Starts a command in a running container, attached. */
   exec(id: string, options: ExecOptions): Promise<Exec>
+  /** Freezes every process of it; harmless where it is frozen. */
+  pause(id: string): Promise<void>
+  /** Thaws it; harmless where it is not frozen. */
+  resume(id: string): Promise<void>
+  /** Makes an image of its root file system (without mounts), and answers the image's id. */
+  commit(id: string, options: CommitOptions): Promise<string>
+}
+
+/** What an image that is made of a container says; the container's own set-up does not go into it. */
+export interface CommitOptions {
+  reference: string
+  labels: Labels
+  entrypoint: readonly string[]
+  command: readonly string[]
+  user: string
+  workingDir: string
+  /** Names of variables of the container's that the image has with an empty value. */
+  blankVariables: readonly string[]
 }
 
 export interface NetworkState {

@@ -36,6 +36,16 @@ export interface ContainerSpec {
   network: NetworkAttachment
   ports: readonly PortSpec[]
   gpu?: GpuSpec
+  healthcheck?: HealthcheckSpec
+}
+
+/** What the engine runs in the container, again and again; an exit code other than 0 is a failure. */
+export interface HealthcheckSpec {
+  command: readonly string[]
+  intervalSeconds: number
+  timeoutSeconds: number
+  /** So many failures in a row make it unhealthy. */
+  retries: number
 }
 
 export interface ResourceSpec {
@@ -50,18 +60,30 @@ export interface ResourceSpec {
 export interface SandboxSpec {
   readonlyRoot: boolean
   capabilities: readonly Capability[]
-  tmpfs: readonly { target: string; bytes: number }[]
+  tmpfs: readonly TmpfsSpec[]
 }
 
-/** A volume without `source` is anonymous and goes with its container. */
+export interface TmpfsSpec {
+  target: string
+  bytes: number
+  /** Programs in it may be executed. */
+  executable?: boolean
+  /** Whose it is; root's where absent. Anyone may write to it unless the folder beneath it says otherwise. */
+  owner?: { uid: number; gid: number }
+}
+
+/**
+ * A volume without `source` is anonymous and goes with its container. An empty one gets the content and
+ * the mode of the image's folder, unless it is kept as it is.
+ */
 export type MountSpec =
-  | { type: 'volume'; source?: string; target: string; readOnly: boolean }
+  | { type: 'volume'; source?: string; target: string; readOnly: boolean; keepAsIs?: boolean }
   | { type: 'bind'; source: string; target: string; readOnly: boolean }
 
 export type NetworkAttachment =
   | { mode: 'none' }
   | { mode: 'bridge' }
-  | { mode: 'session'; networkId: string; aliases: readonly string[] }
+  | { mode: 'network'; networkId: string; aliases: readonly string[] }
 
 export interface PortSpec {
   containerPort: number
@@ -83,5 +105,7 @@ export interface NetworkSpec {
   subnet: string
   /** Without a route to the outside. */
   internal: boolean
+  /** Its containers do not reach each other either. */
+  isolated?: boolean
   labels: Labels
 }

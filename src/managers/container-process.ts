@@ -1,3 +1,5 @@
+import type { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ContainerState, Engine, OutputChunk } from '../engine/engine.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
@@ -17,6 +19,8 @@ export interface ContainerProcessOptions {
   log: Log
   /** Aborts when the service lets go of the container. */
   detach: AbortSignal
+  /** What the process reads first; its stdin ends behind it. */
+  stdin?: Readable
 }
 
 /** One run of a container's process: its output goes to the spool, and its end can be waited for. */
@@ -37,9 +41,14 @@ export class ContainerProcess {
   /** Starts the container with its output attached. */
   static async start(options: ContainerProcessOptions): Promise<ContainerProcess> {
     const { containers } = options.engine
-    const attachment = await containers.attach(options.containerId, { stdin: false, signal: options.detach })
+    const { stdin } = options
+    const attachment = await containers.attach(options.containerId, {
+      stdin: stdin !== undefined,
+      signal: options.detach,
+    })
     try {
       await containers.start(options.containerId)
+      if (stdin !== undefined) await pipeline(stdin, attachment.stdin)
     } catch (error) {
       attachment.close()
       throw error

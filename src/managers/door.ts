@@ -2,7 +2,7 @@ import { connect } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { Duplex, Readable } from 'node:stream'
 import type { Engine, Exec } from '../engine/engine.ts'
-import { TOOLBOX_FOLDER } from './toolbox.ts'
+import { TOOLBOX_FOLDER } from './toolbox-programs.ts'
 
 /** A port of a running container, and the network that it is on. */
 export interface DoorTarget {

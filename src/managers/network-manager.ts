@@ -6,26 +6,43 @@ import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
 import { capacityOf, freeSubnets } from './subnets.ts'
 
-export interface SessionNetwork {
+export interface ManagedNetwork {
   id: string
   name: string
-  sessionId: string
   subnet: string | undefined
   gateway: string | undefined
   createdAt: Date
 }
 
+export interface SessionNetwork extends ManagedNetwork {
+  sessionId: string
+}
+
+/** What a new network is to be. */
+interface NetworkIntent {
+  name: string
+  session: string | undefined
+  /** Of its range: 27 for the 29 containers of a session. */
+  prefix: number
+  /** Its containers do not reach each other. */
+  isolated: boolean
+}
+
+const SESSION_PREFIX = 27
+/** The internal bridge takes 253 workers. */
+const INTERNAL_PREFIX = 24
 const SUBNET_TRIES = 32
 const REMOVE_TRIES = 5
 const REMOVE_PAUSE_MS = 100
 
-/** The private network of each session: makes, finds and removes them, and all of them. */
+/** The private network of each session, and the workers' internal bridge: makes, finds and removes them. */
 export class NetworkManager {
   readonly #engine: Engine
   readonly #instance: string
   readonly #range: string
   readonly #log: Log
   readonly #creations = new InFlight<SessionNetwork>()
+  readonly #internal = new InFlight<ManagedNetwork>()
   /** Ranges of creations under way, which the engine does not list yet. */
   readonly #reserved = new Set<string>()
   #nextIndex = 0
@@ -39,12 +56,45 @@ export class NetworkManager {
 
   /** The session's network, made where it is missing; concurrent calls make one. */
   ensure(sessionId: string): Promise<SessionNetwork> {
-    return this.#creations.share(sessionId, async () => (await this.get(sessionId)) ?? (await this.#create(sessionId)))
+    return this.#creations.share(sessionId, async () => {
+      const present = await this.get(sessionId)
+      if (present !== undefined) return present
+      const name = `session_${sessionId}`
+      return {
+        ...(await this.#create({ name, session: sessionId, prefix: SESSION_PREFIX, isolated: false })),
+        sessionId,
+      }
+    })
+  }
+
+  /**
+   * The bridge that workers share by default: without a way out, and without one to each other. Made
+   * where it is missing, one for this installation.
+   */
+  ensureInternal(): Promise<ManagedNetwork> {
+    return this.#internal.share('internal', async () => {
+      const name = this.#internalName
+      const [present] = (await this.#engine.networks.list(ownedBy(this.#instance, 'network'))).filter(
+        (network) => network.name === name,
+      )
+      if (present !== undefined) return managedNetwork(present)
+      const prefix = capacityOf(this.#range, INTERNAL_PREFIX) > 0 ? INTERNAL_PREFIX : SESSION_PREFIX
+      return this.#create({ name, session: undefined, prefix, isolated: true })
+    })
+  }
+
+  /** True where a network is still there. */
+  async exists(networkId: string): Promise<boolean> {
+    return (await this.#engine.networks.inspect(networkId)) !== undefined
+  }
+
+  get #internalName(): string {
+    return `internal_${this.#instance.slice(0, 8)}`
   }
 
   async get(sessionId: string): Promise<SessionNetwork | undefined> {
     const [network] = await this.#engine.networks.list(ownedBy(this.#instance, 'network', sessionId))
-    return network && sessionNetwork(network, sessionId)
+    return network && { ...managedNetwork(network), sessionId }
   }
 
   /** Every session network of this instance. */
@@ -52,27 +102,29 @@ export class NetworkManager {
     const networks = await this.#engine.networks.list(ownedBy(this.#instance, 'network'))
     return networks.flatMap((network) => {
       const sessionId = decodeLabels(network.labels)?.session
-      return sessionId === undefined ? [] : [sessionNetwork(network, sessionId)]
+      return sessionId === undefined ? [] : [{ ...managedNetwork(network), sessionId }]
     })
   }
 
+  /** Every network of this instance, the internal bridge among them. */
+  async #all(): Promise<ManagedNetwork[]> {
+    return (await this.#engine.networks.list(ownedBy(this.#instance, 'network'))).map(managedNetwork)
+  }
+
   /** Ids of the containers that are attached to a network and run. */
-  async containersOf(network: SessionNetwork): Promise<readonly string[]> {
+  async containersOf(network: ManagedNetwork): Promise<readonly string[]> {
     return (await this.#engine.networks.inspect(network.id))?.containers ?? []
   }
 
   /** Removes a network, detaching what is still attached; false where it was gone. */
-  async remove(network: SessionNetwork): Promise<boolean> {
+  async remove(network: ManagedNetwork): Promise<boolean> {
     for (let attempt = 1; ; attempt++) {
       const state = await this.#engine.networks.inspect(network.id)
       if (state === undefined) return false
       for (const containerId of state.containers) await this.#engine.networks.disconnect(network.id, containerId)
       try {
         const removed = await this.#engine.networks.remove(network.id)
-        this.#log.info(
-          { event: 'network.removed', network: network.name, session_id: network.sessionId },
-          'network removed',
-        )
+        this.#log.info({ event: 'network.removed', network: network.name }, 'network removed')
         return removed
       } catch (error) {
         // Endpoints of containers that are being removed vanish a moment after the containers do.
@@ -82,32 +134,32 @@ export class NetworkManager {
     }
   }
 
-  async #create(sessionId: string): Promise<SessionNetwork> {
-    const name = `session_${sessionId}`
+  async #create({ name, session, prefix, isolated }: NetworkIntent): Promise<ManagedNetwork> {
     const nonce = randomUUID()
-    const labels = encodeLabels({ instance: this.#instance, kind: 'network', id: name, session: sessionId, nonce })
+    const labels = encodeLabels({ instance: this.#instance, kind: 'network', id: name, session, nonce })
     const existing = (await this.#engine.networks.list({})).flatMap((network) => network.subnets)
     let tries = 0
-    for (const { index, cidr } of freeSubnets(this.#range, [...existing, ...this.#reserved], this.#nextIndex)) {
+    const from = prefix === SESSION_PREFIX ? this.#nextIndex : 0
+    for (const { index, cidr } of freeSubnets(this.#range, [...existing, ...this.#reserved], from, prefix)) {
       // Taken by another creation since the generator began.
       if (this.#reserved.has(cidr)) continue
       this.#reserved.add(cidr)
-      this.#nextIndex = index + 1
+      if (prefix === SESSION_PREFIX) this.#nextIndex = index + 1
       try {
-        const id = await this.#engine.networks.create({ name, subnet: cidr, internal: true, labels })
+        const id = await this.#engine.networks.create({ name, subnet: cidr, internal: true, isolated, labels })
         this.#log.info(
-          { event: 'network.created', network: name, session_id: sessionId, subnet: cidr },
+          { event: 'network.created', network: name, session_id: session, subnet: cidr },
           'network created',
         )
         const state = await this.#engine.networks.inspect(id)
         if (state === undefined) throw new AppError('engine_error', `Network ${name} vanished while it was being made`)
-        return sessionNetwork(state, sessionId)
+        return managedNetwork(state)
       } catch (error) {
         if (isEngineFault(error, 'subnet_overlap') && ++tries < SUBNET_TRIES) continue
         if (isEngineFault(error, 'conflict')) {
           throw new AppError('conflict', `The engine has a network "${name}" that is not this service's`, {
             cause: error,
-            hint: 'Choose another session_id, or remove that network.',
+            hint: session === undefined ? 'Remove that network.' : 'Choose another session_id, or remove that network.',
           })
         }
         throw error
@@ -117,7 +169,7 @@ export class NetworkManager {
     }
     throw new AppError(
       'quota_exceeded',
-      `All ${capacityOf(this.#range)} session networks of ${this.#range} are in use`,
+      `All ${capacityOf(this.#range, prefix)} networks of ${this.#range} are in use`,
       {
         retryAfterSeconds: 30,
         hint: 'Clean up sessions that have ended; CO_SESSION_SUBNETS sets the range.',
@@ -132,7 +184,7 @@ export class NetworkManager {
   }): Promise<{ removed: number; errors: { resource: string; message: string }[] }> {
     const errors: { resource: string; message: string }[] = []
     const outcomes = await Promise.all(
-      (await this.list()).map(async (network) => {
+      (await this.#all()).map(async (network) => {
         try {
           if (!options.force && (await this.containersOf(network)).length > 0) return false
           return options.dryRun || (await this.remove(network))
@@ -146,11 +198,10 @@ export class NetworkManager {
   }
 }
 
-function sessionNetwork(state: NetworkState, sessionId: string): SessionNetwork {
+function managedNetwork(state: NetworkState): ManagedNetwork {
   return {
     id: state.id,
     name: state.name,
-    sessionId,
     subnet: state.subnets[0],
     gateway: state.gateway,
     createdAt: state.createdAt,

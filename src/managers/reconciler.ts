@@ -6,12 +6,15 @@ import { isEngineFault, messageOf } from '../errors.ts'
 import { decodeLabels, ownedBy } from '../labels.ts'
 import type { Store } from '../store/store.ts'
 import type { DockerManager, OwnedContainer } from './docker-manager.ts'
+import type { ExecManager } from './exec-manager.ts'
 import type { Log } from './log.ts'
 import type { NetworkManager } from './network-manager.ts'
 import type { RelicEntry } from './relic-life.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { ToolEntry } from './tool-execution.ts'
 import type { ToolManager } from './tool-manager.ts'
+import type { WorkerEntry } from './worker-life.ts'
+import type { WorkerManager } from './worker-manager.ts'
 
 export interface ReconcilerOptions {
   engine: Engine
@@ -20,6 +23,8 @@ export interface ReconcilerOptions {
   networks: NetworkManager
   tools: ToolManager
   relics: RelicManager
+  workers: WorkerManager
+  execs: ExecManager
   log: Log
 }
 
@@ -38,14 +43,22 @@ export class Reconciler {
 
   /** At boot, before requests are served: takes over all that an earlier process left. */
   async recover(): Promise<void> {
-    const { docker, log, relics, store, tools } = this.#options
+    const { docker, execs, log, relics, store, tools, workers } = this.#options
     const containers = await docker.list()
-    const [liveTools, liveRelics] = await Promise.all([store.tools.live(), store.relics.live()])
+    const [liveTools, liveRelics, liveWorkers] = await Promise.all([
+      store.tools.live(),
+      store.relics.live(),
+      store.workers.live(),
+    ])
     for (const entry of liveTools) {
       await this.#attempt(entry.id, () => this.#recoverTool(entry, containerOf(entry, containers)))
     }
     for (const entry of liveRelics) {
       await this.#attempt(entry.id, () => this.#recoverRelic(entry, containerOf(entry, containers)))
+    }
+    await execs.recover()
+    for (const entry of liveWorkers) {
+      await this.#attempt(entry.id, () => this.#recoverWorker(entry, containerOf(entry, containers)))
     }
     await this.sweep({ dryRun: false, graceMs: 0 })
     log.info(
@@ -53,6 +66,7 @@ export class Reconciler {
         event: 'reconciled',
         tools: liveTools.filter((entry) => tools.isActive(entry.id)).length,
         relics: liveRelics.filter((entry) => relics.isLive(entry.id)).length,
+        workers: workers.count,
       },
       'store and engine are reconciled',
     )
@@ -109,7 +123,8 @@ export class Reconciler {
   }
 
   async #isClaimed({ id, owner }: OwnedContainer): Promise<boolean> {
-    const { relics, store, tools } = this.#options
+    const { relics, store, tools, workers } = this.#options
+    if (owner.kind === 'worker') return workers.claims(owner.name ?? '', id, owner.nonce)
     if (tools.isActive(owner.id) || relics.isLive(owner.id)) return true
     if (owner.kind === 'tool') {
       const entry = await store.tools.get(owner.id)
@@ -124,13 +139,15 @@ export class Reconciler {
     return false
   }
 
-  /** A session's volume is its session's; a run's own lasts as long as the run. */
+  /** A session's volume is its session's; a run's or worker's own lasts as long as that. */
   async #isClaimedVolume({ labels }: VolumeState): Promise<boolean> {
     const owner = decodeLabels(labels)
-    if (owner?.session === undefined) return false
-    const run = await this.#options.store.tools.get(owner.id)
+    if (owner === undefined) return false
+    const { store, workers } = this.#options
+    if (await workers.isKnown(owner.id)) return true
+    const run = await store.tools.get(owner.id)
     if (run !== undefined) return run.request !== null
-    return (await this.#options.store.sessions.get(owner.session)) !== undefined
+    return owner.session !== undefined && (await store.sessions.get(owner.session)) !== undefined
   }
 
   async #recoverTool(entry: ToolEntry, container: OwnedContainer | undefined): Promise<void> {
@@ -183,6 +200,25 @@ export class Reconciler {
     log.warn({ event: 'relic.lost', relic_id: entry.id, detail: message }, 'relic lost')
   }
 
+  async #recoverWorker(entry: WorkerEntry, container: OwnedContainer | undefined): Promise<void> {
+    const { docker, engine, log, store, workers } = this.#options
+    const state = container === undefined ? undefined : await engine.containers.inspect(container.id)
+    const wasStarting = entry.view.ready_at === null && (entry.status === 'preparing' || entry.status === 'starting')
+    if (state?.startedAt !== undefined && state.id === entry.containerId && !wasStarting) {
+      log.info({ event: 'worker.adopted', worker_id: entry.name, container_id: state.id }, 'worker adopted')
+      await workers.adopt(entry, state)
+      return
+    }
+    if (state !== undefined) await docker.remove(state.id)
+    const message = wasStarting
+      ? 'The service ended while the worker was starting'
+      : 'Its container was removed while nobody could watch'
+    const failure = { code: 'lost' as const, message, hint: 'Start it again: its workspace is kept.' }
+    const view = { ...entry.view, status: 'failed' as const, failure, container_id: null, stopped_at: timestamp() }
+    await store.workers.update({ ...entry, status: 'failed', live: false, containerId: null, view })
+    log.warn({ event: 'worker.lost', worker_id: entry.name, detail: message }, 'worker lost')
+  }
+
   async #attempt(id: string, work: () => Promise<void>): Promise<void> {
     try {
       await work()
@@ -201,5 +237,8 @@ function containerOf(
   entry: { containerId: string | null; nonce: string },
   containers: readonly OwnedContainer[],
 ): OwnedContainer | undefined {
-  return containers.find((container) => container.id === entry.containerId || container.owner.nonce === entry.nonce)
+  return (
+    containers.find((container) => container.id === entry.containerId) ??
+    containers.find((container) => container.owner.nonce === entry.nonce)
+  )
 }

@@ -215,7 +215,7 @@ export class RelicLife {
     const [image, network, mounts, tools] = await Promise.all([
       images.resolve(this.#request, this.entry.sessionId, signal),
       this.#network(networks),
-      volumes.resolve(decision.volumes, this.entry.sessionId),
+      volumes.resolve(decision.volumes, { session: this.entry.sessionId, open: false }),
       toolbox.mount(),
     ])
     signal.throwIfAborted()
@@ -230,7 +230,7 @@ export class RelicLife {
       containerName: this.entry.view.container_name,
       imageId: image.id,
       plan: planRelic(this.#request, decision.profile, [...mounts, tools]),
-      network: { mode: 'session', networkId: network.id, aliases: [this.entry.name] },
+      network: { mode: 'network', networkId: network.id, aliases: [this.entry.name] },
       labels: this.#request.labels,
     })
     await this.#update({

@@ -5,12 +5,12 @@ export class SessionGate {
   readonly #closing = new Map<string, number>()
   #draining = false
 
-  /** Throws where nothing new may begin in this session. */
-  requireOpen(sessionId: string): void {
+  /** Throws where nothing new may begin in this session, or, without one, at all. */
+  requireOpen(sessionId: string | undefined): void {
     if (this.#draining) {
       throw new AppError('draining', 'The service is stopping and takes no new work', { retryAfterSeconds: 5 })
     }
-    if (this.#closing.has(sessionId)) {
+    if (sessionId !== undefined && this.#closing.has(sessionId)) {
       throw new AppError('conflict', `Session "${sessionId}" is being cleaned up`, {
         hint: 'Try again when the cleanup has answered.',
       })

@@ -14,6 +14,7 @@ import type { RelicManager } from './relic-manager.ts'
 import type { SessionGate } from './session-gate.ts'
 import type { StatsManager } from './stats-manager.ts'
 import type { ToolManager } from './tool-manager.ts'
+import type { WorkerManager } from './worker-manager.ts'
 
 export interface SessionManagerOptions {
   engine: Engine
@@ -23,6 +24,7 @@ export interface SessionManagerOptions {
   images: ImageManager
   tools: ToolManager
   relics: RelicManager
+  workers: WorkerManager
   stats: StatsManager
   gate: SessionGate
   log: Log
@@ -55,13 +57,14 @@ export class SessionManager {
 
   /** A session with its latest tools, its relics and what its containers use. */
   async get(sessionId: string): Promise<Session> {
-    const { networks, relics, stats, store, tools } = this.#options
+    const { networks, relics, stats, store, tools, workers } = this.#options
     const row = await store.sessions.get(sessionId)
     if (row === undefined) throw new AppError('not_found', `There is no session "${sessionId}"`)
-    const [network, toolPage, relicPage, usage] = await Promise.all([
+    const [network, toolPage, relicPage, workerPage, usage] = await Promise.all([
       networks.get(sessionId),
       tools.list({ session_id: sessionId }),
       relics.list({ session_id: sessionId, limit: 1000 }),
+      workers.list({ session_id: sessionId, limit: 1000 }),
       stats.all({ session_id: sessionId }),
     ])
     return {
@@ -69,7 +72,7 @@ export class SessionManager {
       network: networkView(network),
       tools: toolPage.items,
       relics: relicPage.items,
-      workers: [],
+      workers: workerPage.items,
       usage: usage.totals,
     }
   }
@@ -100,7 +103,7 @@ export class SessionManager {
   }
 
   async #clean(sessionId: string, force: boolean): Promise<CleanupReport> {
-    const { docker, engine, images, log, networks, relics, store, tools } = this.#options
+    const { docker, engine, images, log, networks, relics, store, tools, workers } = this.#options
     const report: CleanupReport = {
       containers_removed: 0,
       networks_removed: 0,
@@ -123,9 +126,11 @@ export class SessionManager {
       }),
     )
     const removing = relics.liveIn(sessionId).map((id) => attempt(`relic ${id}`, () => relics.remove(id, grace)))
-    await Promise.all([...cancelling, ...removing])
+    const leaving = workers.liveIn(sessionId).map((id) => attempt(`worker ${id}`, () => workers.remove(id, grace)))
+    await Promise.all([...cancelling, ...removing, ...leaving])
     // Relics of which only the record is left, and containers that no manager watches any more.
     await attempt('records of relics', () => this.#forgetRelics(sessionId))
+    await attempt('records of workers', () => this.#forgetWorkers(sessionId))
     const after = await docker.list({ session: sessionId })
     const gone = new Set([...before, ...after].map((container) => container.id))
     await Promise.all(
@@ -177,17 +182,29 @@ export class SessionManager {
     }
   }
 
+  async #forgetWorkers(sessionId: string): Promise<void> {
+    const { workers } = this.#options
+    for (let cursor: string | undefined; ; ) {
+      const page = await workers.list({ session_id: sessionId, limit: 1000, cursor })
+      for (const worker of page.items) await workers.remove(worker.worker_id, 0)
+      if (page.next_cursor === null) return
+      cursor = page.next_cursor
+    }
+  }
+
   async #summary(row: SessionRow, network: SessionNetwork | undefined): Promise<SessionSummary> {
-    const { relics, store, tools } = this.#options
+    const { relics, store, tools, workers } = this.#options
     const session_id = row.session_id
-    const [toolTotal, relicTotal] = await Promise.all([
+    const [toolTotal, relicTotal, workerTotal] = await Promise.all([
       store.tools.count({ session_id }),
       store.relics.count({ session_id }),
+      store.workers.count({ session_id, exceptStatus: 'deleted' }),
     ])
     return {
       ...row,
       tools: { total: toolTotal, active: tools.activeIn(session_id).length },
       relics: { total: relicTotal, active: relics.liveIn(session_id).length },
+      workers: { total: workerTotal, active: workers.liveIn(session_id).length },
       network: networkView(network),
     }
   }

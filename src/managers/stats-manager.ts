@@ -72,10 +72,10 @@ export class StatsManager {
     return { items, totals: totalsOf(items), sampled_at: timestamp() }
   }
 
-  /** Of one container, by its full id or by the id of its tool run or relic. */
+  /** Of one container, by its full id or by the id of its tool run, relic or worker. */
   async one(id: string): Promise<ContainerStats> {
     const container = (await this.#docker.list()).find(
-      (candidate) => isWatchedKind(candidate.owner.kind) && (candidate.id === id || candidate.owner.id === id),
+      (candidate) => isWatchedKind(candidate.owner.kind) && (candidate.id === id || callersId(candidate.owner) === id),
     )
     const [stats] = container === undefined ? [] : await this.#sample([container])
     if (stats === undefined) throw new AppError('not_found', `There is no container "${id}"`)
@@ -139,6 +139,11 @@ export class StatsManager {
   }
 }
 
+/** What callers know a container by: a worker by the name that they gave it. */
+function callersId(owner: OwnedContainer['owner']): string {
+  return owner.kind === 'worker' ? (owner.name ?? owner.id) : owner.id
+}
+
 function isWatchedKind(kind: string): kind is WatchedKind {
   return kind === 'tool' || kind === 'relic' || kind === 'worker'
 }
@@ -150,7 +155,7 @@ function statsOf(container: OwnedContainer, startedAt: Date | undefined, watch: 
     container_id: container.id,
     name: container.name,
     kind: owner.kind as WatchedKind,
-    id: owner.id,
+    id: callersId(owner),
     session_id: owner.session ?? null,
     status: container.status,
     running_for_seconds:

@@ -1,13 +1,12 @@
-/** IPv4 arithmetic for session networks: pure. */
+/** IPv4 arithmetic for networks: pure. */
 
 interface Range {
   first: number
   last: number
 }
 
-/** Addresses of one session network: a /27 holds 29 containers beside its gateway. */
+/** A session's network: a /27 holds 29 containers beside its gateway. */
 const SESSION_PREFIX = 27
-const SESSION_SIZE = 2 ** (32 - SESSION_PREFIX)
 
 function parse(cidr: string): Range | undefined {
   const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\/(\d{1,2})$/.exec(cidr)
@@ -23,30 +22,32 @@ function format(address: number): string {
   return [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join('.')
 }
 
-/** How many session networks a range holds. */
-export function capacityOf(range: string): number {
+/** How many networks of a prefix a range holds. */
+export function capacityOf(range: string, prefix = SESSION_PREFIX): number {
   const whole = parse(range)
-  return whole === undefined ? 0 : Math.floor((whole.last - whole.first + 1) / SESSION_SIZE)
+  return whole === undefined ? 0 : Math.floor((whole.last - whole.first + 1) / 2 ** (32 - prefix))
 }
 
 /**
- * The /27s of a range that overlap none of the taken ones, beginning at the `from`-th and going
+ * The networks of a prefix in a range that overlap none of the taken ones, beginning at the `from`-th and going
  * around, so that an address that was just given back is the last to be used again.
  */
 export function* freeSubnets(
   range: string,
   taken: Iterable<string>,
   from: number,
+  prefix = SESSION_PREFIX,
 ): Generator<{ index: number; cidr: string }> {
   const whole = parse(range)
   if (whole === undefined) return
   const used = [...taken].flatMap((cidr) => parse(cidr) ?? [])
-  const count = capacityOf(range)
+  const count = capacityOf(range, prefix)
+  const size = 2 ** (32 - prefix)
   for (let step = 0; step < count; step++) {
     const index = (from + step) % count
-    const first = whole.first + index * SESSION_SIZE
-    const last = first + SESSION_SIZE - 1
+    const first = whole.first + index * size
+    const last = first + size - 1
     if (used.some((other) => other.first <= last && other.last >= first)) continue
-    yield { index, cidr: `${format(first)}/${SESSION_PREFIX}` }
+    yield { index, cidr: `${format(first)}/${prefix}` }
   }
 }

@@ -36,7 +36,7 @@ export async function prepareTool(
   const [image, network, volumeMounts] = await Promise.all([
     deps.images.resolve(request, session, signal),
     request.network_mode === 'session' ? deps.networks.ensure(session) : undefined,
-    deps.volumes.resolve(volumes, session),
+    deps.volumes.resolve(volumes, { session, open: false }),
   ])
   signal.throwIfAborted()
   const folders = planFolders(request, volumeMounts)
@@ -53,7 +53,7 @@ export async function prepareTool(
     network:
       network === undefined
         ? { mode: request.network_mode === 'bridge' ? 'bridge' : 'none' }
-        : { mode: 'session', networkId: network.id, aliases: [] },
+        : { mode: 'network', networkId: network.id, aliases: [] },
     mounts: [...volumeMounts, ...folderMounts(folders, sources)],
     folders,
     ownVolumes,

@@ -8,14 +8,13 @@ import { AppError } from '../errors.ts'
 import { encodeLabels, type Ownership } from '../labels.ts'
 import type { DockerManager } from './docker-manager.ts'
 import { InFlight } from './in-flight.ts'
+import { LAST_PROGRAM, packPrograms, programsDigest, TOOLBOX_FOLDER } from './toolbox-programs.ts'
 
 const TOOLBOX_IMAGE = 'container-orchestrator/toolbox:1'
 /** Where the image has the binary: a volume mounted there is filled with it by the engine. */
 const FOLDER_IN_IMAGE = '/toolbox'
 /** A folder of the image that every user may write to. */
 const OPEN_FOLDER_IN_IMAGE = '/tmp'
-/** Where containers have it. */
-export const TOOLBOX_FOLDER = '/.toolbox'
 const BINARIES = ['/opt/toolbox/busybox', '/usr/bin/busybox', '/bin/busybox']
 const BUILD_DEADLINE_MS = 120_000
 
@@ -28,13 +27,14 @@ ENV PATH=/bin
 CMD ["sh"]
 `
 
-/** A static busybox in a volume: what the service runs in containers whose image has no tools. */
+/** A static busybox and programs for it, in a volume: what the service runs inside containers, whatever their image has. */
 export class Toolbox {
   readonly #engine: Engine
   readonly #docker: DockerManager
   readonly #instance: string
   readonly #binary: string | undefined
   readonly #volumes = new InFlight<string>()
+  readonly #filled = new Set<string>()
   readonly #images = new InFlight<ImageInfo>()
 
   constructor(options: { engine: Engine; docker: DockerManager; instance: string; binary: string | undefined }) {
@@ -62,19 +62,32 @@ export class Toolbox {
 
   async #volume(): Promise<string> {
     const image = await this.#image()
-    const name = `toolbox_${this.#instance.slice(0, 8)}_${image.id.slice('sha256:'.length, 'sha256:'.length + 12)}`
-    if ((await this.#engine.volumes.inspect(name)) !== undefined) return name
+    const made = `${image.id.slice('sha256:'.length, 'sha256:'.length + 12)}_${programsDigest()}`
+    const name = `toolbox_${this.#instance.slice(0, 8)}_${made}`
+    if (this.#filled.has(name) && (await this.#engine.volumes.inspect(name)) !== undefined) return name
     const labels = encodeLabels({ kind: 'toolbox', id: name, nonce: randomUUID(), instance: this.#instance })
     await this.#engine.volumes.create(name, labels)
-    await this.#fill(name, FOLDER_IN_IMAGE, image.id)
+    await this.#fill(name, FOLDER_IN_IMAGE, image.id, undefined, async (containerId) => {
+      // One that an earlier process filled to its end stays as it is: containers run with it.
+      const last = await this.#engine.containers.statPath(containerId, `${FOLDER_IN_IMAGE}/${LAST_PROGRAM}`)
+      if (last === undefined) await this.#engine.containers.writeArchive(containerId, FOLDER_IN_IMAGE, packPrograms())
+    })
+    this.#filled.add(name)
     return name
   }
 
   /** Creating a container fills an empty volume from the image's folder; nothing is started. */
-  async #fill(volume: string, folder: string, imageId: string, session?: string): Promise<void> {
+  async #fill(
+    volume: string,
+    folder: string,
+    imageId: string,
+    session?: string,
+    addTo?: (containerId: string) => Promise<void>,
+  ): Promise<void> {
+    const nonce = randomUUID()
     const containerId = await this.#docker.create({
-      owner: { kind: 'toolbox', id: volume, session, nonce: randomUUID() },
-      containerName: `fill_${volume}`,
+      owner: { kind: 'toolbox', id: volume, session, nonce },
+      containerName: `fill_${nonce}`,
       imageId,
       plan: {
         command: ['true'],
@@ -87,7 +100,11 @@ export class Toolbox {
       },
       network: { mode: 'none' },
     })
-    await this.#docker.remove(containerId)
+    try {
+      await addTo?.(containerId)
+    } finally {
+      await this.#docker.remove(containerId)
+    }
   }
 
   async #image(): Promise<ImageInfo> {

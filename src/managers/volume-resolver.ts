@@ -4,7 +4,7 @@ import type { VolumeMount } from '../domain/common.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
-import { decodeLabels, encodeLabels } from '../labels.ts'
+import { decodeLabels, encodeLabels, ownedBy } from '../labels.ts'
 import {
   decideVolume,
   isBeneath,
@@ -12,18 +12,33 @@ import {
   sessionVolumeName,
   type VolumeDecision,
   type VolumePolicy,
+  workerVolumeName,
 } from '../policy/volumes.ts'
+import type { HostPaths } from './host-paths.ts'
+import { InFlight } from './in-flight.ts'
+import type { Toolbox } from './toolbox.ts'
 
 /** Turns the mounts of a request into what the engine mounts, with the checks that need a look at the world. */
 export class VolumeResolver {
   readonly #engine: Engine
   readonly #instance: string
   readonly #policy: VolumePolicy
+  readonly #hostPaths: HostPaths
+  readonly #toolbox: Toolbox
+  readonly #making = new InFlight<{ name: string; fresh: boolean }>()
 
-  constructor(options: { engine: Engine; instance: string; policy: VolumePolicy }) {
+  constructor(options: {
+    engine: Engine
+    instance: string
+    policy: VolumePolicy
+    hostPaths: HostPaths
+    toolbox: Toolbox
+  }) {
     this.#engine = options.engine
     this.#instance = options.instance
     this.#policy = options.policy
+    this.#hostPaths = options.hostPaths
+    this.#toolbox = options.toolbox
   }
 
   /** What each mount is, by policy alone: throws before anything is made. */
@@ -42,21 +57,53 @@ export class VolumeResolver {
 
   /** Refuses host paths that do not exist or lead out of their root: before anything is made. */
   async check(decisions: readonly VolumeDecision[]): Promise<void> {
-    for (const decision of decisions) if (decision.type === 'host') await this.#hostPath(decision.source)
+    for (const decision of decisions) if (decision.type === 'host') await this.allowedHostPath(decision.source)
   }
 
   /** Makes a session's volumes where they are missing, and looks again where host paths really lead. */
-  async resolve(decisions: readonly VolumeDecision[], sessionId: string): Promise<MountSpec[]> {
-    return Promise.all(decisions.map(async (decision) => mountOf(decision, await this.#source(decision, sessionId))))
+  async resolve(decisions: readonly VolumeDecision[], owner: VolumeOwner): Promise<MountSpec[]> {
+    return Promise.all(decisions.map(async (decision) => mountOf(decision, await this.#source(decision, owner))))
   }
 
-  async #source(decision: VolumeDecision, sessionId: string): Promise<string> {
+  /** A volume of a worker's own, which lasts as long as the worker; told whether it was made now. */
+  async workerVolume(
+    name: string,
+    { worker, session, open }: { worker: string; session: string | undefined; open: boolean },
+  ): Promise<{ name: string; fresh: boolean }> {
+    const engineName = workerVolumeName(worker, name)
+    return this.#ensure(engineName, { id: worker, session, name }, open)
+  }
+
+  /** The volumes that a worker has of its own, by their engine names. */
+  async workerVolumes(worker: string): Promise<string[]> {
+    const volumes = await this.#engine.volumes.list(ownedBy(this.#instance, 'volume'))
+    return volumes.filter(({ labels }) => decodeLabels(labels)?.id === worker).map(({ name }) => name)
+  }
+
+  /** The engine's name for a path of ours. */
+  toEngine(path: string): string {
+    return this.#hostPaths.toEngine(path)
+  }
+
+  async #source(decision: VolumeDecision, owner: VolumeOwner): Promise<string> {
     if (decision.type === 'shared') return decision.source
-    if (decision.type === 'session') return this.#sessionVolume(decision.source, sessionId)
-    return this.#hostPath(decision.source)
+    if (decision.type === 'host') return this.#hostPaths.toEngine(await this.allowedHostPath(decision.source))
+    if (owner.session === undefined) {
+      if (owner.worker === undefined) throw new Error('a volume has neither a session nor a worker')
+      const volume = await this.workerVolume(decision.source, {
+        worker: owner.worker,
+        session: undefined,
+        open: owner.open,
+      })
+      return volume.name
+    }
+    const name = sessionVolumeName(owner.session, decision.source)
+    await this.#ensure(name, { id: name, session: owner.session, name: decision.source }, owner.open)
+    return name
   }
 
-  async #hostPath(source: string): Promise<string> {
+  /** A host path with its symlinks resolved; one that leads out of the allowed folders is denied. */
+  async allowedHostPath(source: string): Promise<string> {
     let real: string
     try {
       real = await realpath(source)
@@ -68,21 +115,44 @@ export class VolumeResolver {
     throw new AppError('policy_denied', `Host path "${source}" leads out of the folders that the operator allows`)
   }
 
-  async #sessionVolume(source: string, sessionId: string): Promise<string> {
-    const name = sessionVolumeName(sessionId, source)
+  /** Shared by all who ask at once: two would be in each other's way. */
+  #ensure(
+    name: string,
+    owner: { id: string; session: string | undefined; name: string },
+    open: boolean,
+  ): Promise<{ name: string; fresh: boolean }> {
+    return this.#making.share(name, () => this.#make(name, owner, open))
+  }
+
+  async #make(
+    name: string,
+    owner: { id: string; session: string | undefined; name: string },
+    open: boolean,
+  ): Promise<{ name: string; fresh: boolean }> {
     const existing = await this.#engine.volumes.inspect(name)
     if (existing !== undefined) {
-      const owner = decodeLabels(existing.labels)
-      if (owner?.instance === this.#instance && owner.session === sessionId) return name
-      throw new AppError('conflict', `The engine has a volume "${name}" that is not this session's`, {
+      const found = decodeLabels(existing.labels)
+      if (found?.instance === this.#instance && found.id === owner.id && found.session === owner.session)
+        return { name, fresh: false }
+      throw new AppError('conflict', `The engine has a volume "${name}" that is somebody else's`, {
         hint: 'Choose another name for the volume.',
       })
     }
     const nonce = randomUUID()
-    await this.#engine.volumes.create(
-      name,
-      encodeLabels({ instance: this.#instance, kind: 'volume', id: name, session: sessionId, name: source, nonce }),
-    )
-    return name
+    if (open) await this.#toolbox.openVolume(name, { ...owner, nonce })
+    else
+      await this.#engine.volumes.create(
+        name,
+        encodeLabels({ instance: this.#instance, kind: 'volume', ...owner, nonce }),
+      )
+    return { name, fresh: true }
   }
+}
+
+/** Whose the named volumes of a container are: its session's, or the worker's own where it has none. */
+export interface VolumeOwner {
+  session: string | undefined
+  worker?: string
+  /** Made so that any user can write to them: for processes that are not root. */
+  open: boolean
 }

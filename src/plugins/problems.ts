@@ -65,7 +65,7 @@ function fieldErrors({
 }
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { hint, errors, logsTail, instance, retryAfterSeconds } = error.details
+  const { hint, errors, logsTail, phase, exitCode, instance, retryAfterSeconds } = error.details
   const status = statusOf(error.code)
   if (status >= 500 && error.code !== 'internal_error') {
     request.log.warn({ event: 'request.refused', code: error.code, detail: error.message }, 'request refused')
@@ -82,6 +82,8 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): 
     ...(hint === undefined ? {} : { hint }),
     ...(errors === undefined || errors.length === 0 ? {} : { errors }),
     ...(logsTail === undefined ? {} : { logs_tail: logsTail }),
+    ...(phase === undefined ? {} : { phase }),
+    ...(exitCode === undefined ? {} : { exit_code: exitCode }),
   }
   return reply.code(status).type(PROBLEM_CONTENT_TYPE).serializer(JSON.stringify).send(problem)
 }

@@ -29,7 +29,7 @@ export function planTool(
     sandbox: sandbox(profile, mounts),
     mounts,
     ports: [],
-    ...gpu(request.gpu),
+    ...gpuSpec(request.gpu),
   }
 }
 
@@ -46,7 +46,7 @@ export function planRelic(request: StartRelic, profile: Profile, mounts: readonl
     mounts,
     // An engine publishes no port of an internal network: managers/port-forwarder.ts does.
     ports: [],
-    ...gpu(request.gpu),
+    ...gpuSpec(request.gpu),
   }
 }
 
@@ -79,7 +79,7 @@ function sandbox(profile: Profile, mounts: readonly MountSpec[]): SandboxSpec {
   }
 }
 
-function gpu(request: z.infer<typeof Gpu> | undefined): { gpu?: GpuSpec } {
+export function gpuSpec(request: z.infer<typeof Gpu> | undefined): { gpu?: GpuSpec } {
   if (request === undefined) return {}
   return {
     gpu: {

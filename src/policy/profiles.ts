@@ -16,7 +16,14 @@ export interface Profile {
   /** Size of the tmpfs at /tmp. It counts toward the memory limit. */
   readonly tmpBytes: number
   readonly openFiles: { readonly soft: number; readonly hard: number }
+  /** A request may ask for a root file system that can be written to. */
+  readonly mayWriteRoot: boolean
+  /** The user that containers run as, whatever a request or an image says. */
+  readonly user?: string
 }
+
+/** What a request may raise its open files to. */
+const MAX_OPEN_FILES = 16_384
 
 const MIB = 1024 * 1024
 
@@ -28,6 +35,7 @@ export const STRICT: Profile = {
   networks: new Set<NetworkClass>(['none', 'session']),
   tmpBytes: 256 * MIB,
   openFiles: { soft: 1024, hard: 4096 },
+  mayWriteRoot: false,
 }
 
 /** For relics: what Debian's nginx, redis and postgres need to start as their packages ship them. */
@@ -38,6 +46,7 @@ export const SERVICE: Profile = {
   networks: new Set<NetworkClass>(['session']),
   tmpBytes: 256 * MIB,
   openFiles: { soft: 4096, hard: 16_384 },
+  mayWriteRoot: true,
 }
 
 /** For workers: a workspace to write to, and nothing else. */
@@ -48,6 +57,7 @@ export const WORKSPACE: Profile = {
   networks: new Set<NetworkClass>(['none', 'session', 'internal']),
   tmpBytes: 1024 * MIB,
   openFiles: { soft: 1024, hard: 2048 },
+  mayWriteRoot: true,
 }
 
 export const BUILT_IN_PROFILES: readonly Profile[] = [STRICT, SERVICE, WORKSPACE]
@@ -70,5 +80,22 @@ export function requireNetwork(profile: Profile, network: NetworkClass): void {
   if (profile.networks.has(network)) return
   throw new AppError('policy_denied', `Profile "${profile.name}" does not allow the network "${network}"`, {
     hint: `Use one of: ${[...profile.networks].join(', ')}. An operator can add a profile with "${network}" in the file that CO_CONFIG names.`,
+  })
+}
+
+/** Refuses a writable root file system where the profile does not allow one. */
+export function requireRoot(profile: Profile, readonlyRoot: boolean): void {
+  if (readonlyRoot || profile.mayWriteRoot) return
+  throw new AppError('policy_denied', `Profile "${profile.name}" does not allow a writable root file system`, {
+    hint: 'Leave readonly_root out, and write to /workspace, /tmp or the home folder.',
+  })
+}
+
+/** Refuses more open files than any profile allows. */
+export function requireOpenFiles(profile: Profile, hard: number): void {
+  const most = Math.max(MAX_OPEN_FILES, profile.openFiles.hard)
+  if (hard <= most) return
+  throw new AppError('policy_denied', `Profile "${profile.name}" allows at most ${most} open files`, {
+    hint: `Ask for nofile.hard of at most ${most}.`,
   })
 }

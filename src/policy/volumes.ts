@@ -13,7 +13,7 @@ export interface VolumePolicy {
 
 const NAMED_VOLUME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/
 /** The service's own tools and the kernel's file systems. */
-const RESERVED_TARGETS = ['/proc', '/sys', '/dev', '/.toolbox']
+const RESERVED_TARGETS = ['/proc', '/sys', '/dev', '/.toolbox', '/run/worker']
 
 export type VolumeDecision =
   | { type: 'host'; source: string; target: string; readOnly: boolean }
@@ -64,6 +64,12 @@ export function sessionVolumeName(sessionId: string, name: string): string {
   // Both may hold "_": the hash keeps session a_b, volume c apart from session a, volume b_c.
   const hash = createHash('sha256').update(`${sessionId}\n${name}`).digest('hex').slice(0, 8)
   return `volume_${sessionId}_${name}_${hash}`
+}
+
+/** Engine name of a volume that is a worker's own. */
+export function workerVolumeName(workerId: string, name: string): string {
+  const hash = createHash('sha256').update(`worker\n${workerId}\n${name}`).digest('hex').slice(0, 8)
+  return `worker_${workerId}_${name}_${hash}`
 }
 
 export function mountOf(decision: VolumeDecision, source: string): MountSpec {

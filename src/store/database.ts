@@ -9,10 +9,10 @@ export interface Tables {
   sessions: { session_id: string; created_at: string; last_activity_at: string }
 }
 
-/** One container that the service promised: a tool run or a relic. */
+/** What the service promised: a tool run, a relic, a worker, or a command in one. */
 export interface RecordRow {
   id: string
-  kind: 'tool' | 'relic' | 'worker'
+  kind: 'tool' | 'relic' | 'worker' | 'exec'
   session_id: string
   name: string
   status: string

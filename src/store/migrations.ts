@@ -37,6 +37,11 @@ const MIGRATIONS: Record<string, Migration> = {
       await sql`create index records_by_container on records (container_id) where container_id is not null`.execute(db)
     },
   },
+  '0002_records_by_name': {
+    async up(db: AnyDatabase) {
+      await db.schema.createIndex('records_by_name').on('records').columns(['kind', 'name', 'id']).execute()
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

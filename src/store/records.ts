@@ -1,7 +1,7 @@
 import type { Page } from '../domain/common.ts'
 import type { Database, RecordRow } from './database.ts'
 
-/** What the store keeps of one container that the service promised. */
+/** What the store keeps of one thing that the service promised. */
 export interface Entry<Request, View> {
   id: string
   sessionId: string
@@ -60,6 +60,25 @@ export class Records<Request, View> {
     return row && this.#entry(row)
   }
 
+  /** The newest of a name whose status is another. */
+  async find(name: string, exceptStatus: string): Promise<Entry<Request, View> | undefined> {
+    const row = await this.#database
+      .selectFrom('records')
+      .selectAll()
+      .where('kind', '=', this.#kind)
+      .where('name', '=', name)
+      .where('status', '!=', exceptStatus)
+      .orderBy('id', 'desc')
+      .limit(1)
+      .executeTakeFirst()
+    return row && this.#entry(row)
+  }
+
+  /** Forgets a record; harmless where there is none. */
+  async remove(id: string): Promise<void> {
+    await this.#database.deleteFrom('records').where('kind', '=', this.#kind).where('id', '=', id).execute()
+  }
+
   /** Newest first. */
   async list(filter: ListFilter): Promise<Page<View>> {
     const limit = filter.limit ?? DEFAULT_LIMIT
@@ -88,13 +107,16 @@ export class Records<Request, View> {
     return rows.map((row) => this.#entry(row))
   }
 
-  async count(filter: { session_id?: string; status?: string; live?: boolean } = {}): Promise<number> {
+  async count(
+    filter: { session_id?: string; status?: string; exceptStatus?: string; live?: boolean } = {},
+  ): Promise<number> {
     let query = this.#database
       .selectFrom('records')
       .select((eb) => eb.fn.countAll<number>().as('count'))
       .where('kind', '=', this.#kind)
     if (filter.session_id !== undefined) query = query.where('session_id', '=', filter.session_id)
     if (filter.status !== undefined) query = query.where('status', '=', filter.status)
+    if (filter.exceptStatus !== undefined) query = query.where('status', '!=', filter.exceptStatus)
     if (filter.live !== undefined) query = query.where('live', '=', filter.live ? 1 : 0)
     const { count } = await query.executeTakeFirstOrThrow()
     return count

@@ -62,7 +62,8 @@ export class Spools {
     // An id from outside may lie inside a record: its segment is read from its beginning.
     let aligned = options.after === undefined
     while (!signal?.aborted) {
-      const writer = this.#writers.get(id)
+      // One that is just being opened will be written to.
+      const writer = (await this.#opening.get(id)) ?? this.#writers.get(id)
       const closed = writer === undefined || writer.closed
       const segments = writer?.segments ?? segmentStarts(await readdir(folder).catch(() => []))
       const end = writer === undefined ? Number.POSITIVE_INFINITY : writer.flushed

@@ -2,8 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { timestamp } from '../domain/common.ts'
+import type { Exec, ExecRequest } from '../domain/exec.ts'
 import type { Relic, StartRelic } from '../domain/relic.ts'
 import type { ExecuteTool, ToolRun } from '../domain/tool.ts'
+import type { StartWorker, Worker } from '../domain/worker.ts'
 import { Artifacts } from './artifacts.ts'
 import { type Database, openDatabase } from './database.ts'
 import { Records } from './records.ts'
@@ -12,6 +14,8 @@ import { Spools } from './spools.ts'
 
 export type ToolRecords = Records<ExecuteTool, ToolRun>
 export type RelicRecords = Records<StartRelic, Relic>
+export type WorkerRecords = Records<StartWorker, Worker>
+export type ExecRecords = Records<ExecRequest, Exec>
 
 /** All that is kept between starts, in one folder: the database, the output and the artifacts. */
 export class Store {
@@ -19,6 +23,9 @@ export class Store {
   readonly instance: string
   readonly tools: ToolRecords
   readonly relics: RelicRecords
+  readonly workers: WorkerRecords
+  /** Commands in workers; their `name` is the id of the worker's record. */
+  readonly execs: ExecRecords
   readonly sessions: Sessions
   readonly spools: Spools
   readonly artifacts: Artifacts
@@ -29,6 +36,8 @@ export class Store {
     this.instance = instance
     this.tools = new Records(database, 'tool')
     this.relics = new Records(database, 'relic')
+    this.workers = new Records(database, 'worker')
+    this.execs = new Records(database, 'exec')
     this.sessions = new Sessions(database)
     this.spools = new Spools(join(folder, 'spool'))
     this.artifacts = new Artifacts(join(folder, 'artifacts'))

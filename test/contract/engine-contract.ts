@@ -349,6 +349,75 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
           engine.containers.exec(await create(), { command: ['true'], stdin: false }),
         ).rejects.toBeInstanceOf(EngineError)
       })
+      it('has the variables it is given beside the container’s, and a user', async () => {
+        const id = await started({ command: ['sleep', '600'], environment: { A: 'container', B: 'container' } })
+        const exec = await engine.containers.exec(id, {
+          command: sh('echo "$A $B"'),
+          stdin: false,
+          user: '1234:1234',
+          environment: { B: 'exec' },
+        })
+        expect((await collect(exec.output)).stdout).toBe('container exec\n')
+      })
+
+      it('in a paused container is refused until that is resumed', async () => {
+        const id = await started({ command: ['sleep', '600'] })
+        await engine.containers.pause(id)
+        await engine.containers.pause(id)
+        expect((await engine.containers.inspect(id))?.status).toBe('paused')
+        await expect(engine.containers.exec(id, { command: ['true'], stdin: false })).rejects.toMatchObject({
+          fault: 'conflict',
+        })
+        await engine.containers.resume(id)
+        await engine.containers.resume(id)
+        const exec = await engine.containers.exec(id, { command: sh('echo awake'), stdin: false })
+        expect((await collect(exec.output)).stdout).toBe('awake\n')
+      })
+    })
+
+    describe('commit', () => {
+      it('makes an image that says what it is told to, with labels of its own and no values of the container', async () => {
+        const id = await started({ command: ['sleep', '600'], environment: { SECRET: 'value' } })
+        const reference = `contract-${run}:committed`
+        const imageId = await engine.containers.commit(id, {
+          reference,
+          labels: { ...label, made: 'by commit' },
+          entrypoint: [],
+          command: ['echo', 'committed'],
+          user: '1234',
+          workingDir: '/tmp',
+          blankVariables: ['SECRET'],
+        })
+        const committed = await engine.images.inspect(reference)
+        expect(committed).toMatchObject({
+          id: imageId,
+          command: ['echo', 'committed'],
+          user: '1234',
+          workingDir: '/tmp',
+        })
+        expect(committed?.environment).toContain('SECRET=')
+        expect((await finished({ imageId, command: sh('echo started') })).stdout).toBe('started\n')
+        for (const { id: container } of await engine.containers.list(label)) await engine.containers.remove(container)
+      })
+    })
+
+    describe('health', () => {
+      it('is what the check in the container says, after as many failures as asked', async () => {
+        const healthcheck = (script: string) => ({
+          command: sh(script),
+          intervalSeconds: 0.1,
+          timeoutSeconds: 5,
+          retries: 2,
+        })
+        const well = await started({ command: ['sleep', '600'], healthcheck: healthcheck('echo fine') })
+        const ill = await started({ command: ['sleep', '600'], healthcheck: healthcheck('echo broken; exit 3') })
+        const health = async (id: string) => (await engine.containers.inspect(id))?.health
+        await expect.poll(async () => (await health(well))?.status, { timeout: 10_000 }).toBe('healthy')
+        await expect.poll(async () => (await health(ill))?.status, { timeout: 10_000 }).toBe('unhealthy')
+        expect((await health(ill))?.failingStreak).toBeGreaterThanOrEqual(2)
+        expect((await health(ill))?.checks.at(-1)).toMatchObject({ output: 'broken\n', at: expect.any(Date) })
+        expect(await health(await started({ command: ['sleep', '600'] }))).toBeUndefined()
+      })
     })
 
     describe('networks', () => {
@@ -392,7 +461,7 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         const networkId = await engine.networks.create(network())
         const id = await started({
           command: ['sleep', '600'],
-          network: { mode: 'session', networkId, aliases: ['alias'] },
+          network: { mode: 'network', networkId, aliases: ['alias'] },
         })
         const state = await engine.containers.inspect(id)
         expect(state?.networks).toMatchObject([

@@ -2,7 +2,8 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { type Config, ConfigError, loadConfig } from '../../src/config.ts'
+import { type Config, loadConfig } from '../../src/config.ts'
+import { ConfigError } from '../../src/errors.ts'
 import { SERVICE, STRICT, WORKSPACE } from '../../src/policy/profiles.ts'
 import { temporaryFolder } from './support/folders.ts'
 import { thrown } from './support/streams.ts'
@@ -34,6 +35,9 @@ describe('loadConfig', () => {
       allowBuild: true,
       drainSeconds: 30,
       toolboxBinary: undefined,
+      credentials: new Map(),
+      workerEnvironmentPrefixes: [],
+      workerLimits: { workers: undefined, memoryBytes: undefined, cpus: undefined },
       greeting: false,
     } satisfies Partial<Config>)
   })
@@ -61,6 +65,12 @@ describe('loadConfig', () => {
     ['CO_ALLOW_BUILD', 'TRUE', { allowBuild: true }],
     ['CO_DRAIN_SECONDS', '0', { drainSeconds: 0 }],
     ['CO_TOOLBOX_BINARY', '/bin/busybox', { toolboxBinary: '/bin/busybox' }],
+    ['CO_MAX_WORKERS', '0', { workerLimits: { workers: 0 } }],
+    ['CO_MAX_WORKERS', '20', { workerLimits: { workers: 20, memoryBytes: undefined, cpus: undefined } }],
+    ['CO_WORKERS_MEMORY', '16g', { workerLimits: { memoryBytes: 16 * 1024 ** 3 } }],
+    ['CO_WORKERS_MEMORY', '1.5TB', { workerLimits: { memoryBytes: 1.5 * 1024 ** 4 } }],
+    ['CO_WORKERS_CPUS', '8', { workerLimits: { cpus: 8 } }],
+    ['CO_WORKERS_CPUS', '0.5', { workerLimits: { cpus: 0.5 } }],
   ])('takes %s=%s', (name, value, expected) => {
     expect(load({ [name]: value })).toMatchObject(expected)
   })
@@ -93,6 +103,19 @@ describe('loadConfig', () => {
     ['CO_ALLOWED_HOST_ROOTS', '/nonexistent/folder'],
     ['CO_ALLOWED_HOST_ROOTS', '/tmp,/nonexistent/folder'],
     ['CO_CONFIG', '/nonexistent/config.yaml'],
+    ['CO_MAX_WORKERS', '-1'],
+    ['CO_MAX_WORKERS', '1.5'],
+    ['CO_MAX_WORKERS', '100001'],
+    ['CO_MAX_WORKERS', 'many'],
+    ['CO_WORKERS_MEMORY', '16'],
+    ['CO_WORKERS_MEMORY', '16 g'],
+    ['CO_WORKERS_MEMORY', '-1g'],
+    ['CO_WORKERS_MEMORY', 'all'],
+    ['CO_WORKERS_CPUS', '-1'],
+    ['CO_WORKERS_CPUS', '1e3'],
+    ['CO_WORKERS_CPUS', '8,5'],
+    ['CO_WORKERS_CPUS', '.5'],
+    ['CO_WORKERS_CPUS', 'all'],
   ])('refuses %s=%s in one line that names it', (name, value) => {
     const { message } = refusal({ [name]: value })
     expect(message.startsWith(`${name}=`)).toBe(true)

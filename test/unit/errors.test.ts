@@ -24,6 +24,7 @@ describe('statusOf', () => {
       image_not_found: 422,
       build_failed: 422,
       start_failed: 422,
+      credentials_unavailable: 422,
       quota_exceeded: 429,
       queue_full: 429,
       internal_error: 500,

@@ -1,5 +1,5 @@
 /** The one place where the body of a create call is built: typed fields and constants, nothing else. */
-import type { ContainerSpec, MountSpec, NetworkSpec } from '../spec.ts'
+import type { ContainerSpec, HealthcheckSpec, MountSpec, NetworkSpec } from '../spec.ts'
 
 const LOG_FILE_BYTES = '10m'
 const LOG_FILES = '3'
@@ -23,7 +23,7 @@ export function createContainerBody(spec: ContainerSpec): object {
     AttachStdout: true,
     AttachStderr: true,
     // An image's own health check and stop signal are its author's, not the caller's.
-    Healthcheck: { Test: ['NONE'] },
+    Healthcheck: healthcheck(spec.healthcheck),
     StopSignal: 'SIGTERM',
     ...(spec.ports.length === 0
       ? {}
@@ -50,10 +50,15 @@ export function createContainerBody(spec: ContainerSpec): object {
       ShmSize: SHM_BYTES,
       LogConfig: { Type: 'local', Config: { 'max-size': LOG_FILE_BYTES, 'max-file': LOG_FILES } },
       Tmpfs: Object.fromEntries(
-        sandbox.tmpfs.map(({ target, bytes }) => [target, `rw,nosuid,nodev,mode=1777,size=${bytes}`]),
+        sandbox.tmpfs.map(({ target, bytes, executable, owner }) => [
+          target,
+          // The engine adds noexec where nothing else is said. Over a folder of the image, runc gives it
+          // that folder's mode: only its owner can write to it then.
+          `rw,nosuid,nodev,${executable ? 'exec' : 'noexec'},mode=1777,size=${bytes}${owner ? `,uid=${owner.uid},gid=${owner.gid}` : ''}`,
+        ]),
       ),
       Mounts: spec.mounts.map(mount),
-      NetworkMode: spec.network.mode === 'session' ? spec.network.networkId : spec.network.mode,
+      NetworkMode: spec.network.mode === 'network' ? spec.network.networkId : spec.network.mode,
       PublishAllPorts: false,
       PortBindings: Object.fromEntries(
         spec.ports.map((port) => [
@@ -63,7 +68,7 @@ export function createContainerBody(spec: ContainerSpec): object {
       ),
       ...(spec.gpu === undefined ? {} : { DeviceRequests: [deviceRequest(spec.gpu)] }),
     },
-    ...(spec.network.mode === 'session'
+    ...(spec.network.mode === 'network'
       ? {
           NetworkingConfig: {
             EndpointsConfig: { [spec.network.networkId]: { Aliases: [...spec.network.aliases] } },
@@ -71,6 +76,20 @@ export function createContainerBody(spec: ContainerSpec): object {
         }
       : {}),
   }
+}
+
+function healthcheck(spec: HealthcheckSpec | undefined): object {
+  if (spec === undefined) return { Test: ['NONE'] }
+  return {
+    Test: ['CMD', ...spec.command],
+    Interval: nanoseconds(spec.intervalSeconds),
+    Timeout: nanoseconds(spec.timeoutSeconds),
+    Retries: spec.retries,
+  }
+}
+
+function nanoseconds(seconds: number): number {
+  return Math.round(seconds * 1e9)
 }
 
 function mount(spec: MountSpec): object {
@@ -89,6 +108,7 @@ function mount(spec: MountSpec): object {
     ...(spec.source === undefined ? {} : { Source: spec.source }),
     Target: spec.target,
     ReadOnly: spec.readOnly,
+    ...(spec.keepAsIs ? { VolumeOptions: { NoCopy: true } } : {}),
   }
 }
 
@@ -111,6 +131,7 @@ export function createNetworkBody(spec: NetworkSpec): object {
     Internal: spec.internal,
     EnableIPv6: false,
     IPAM: { Driver: 'default', Config: [{ Subnet: spec.subnet }] },
+    ...(spec.isolated ? { Options: { 'com.docker.network.bridge.enable_icc': 'false' } } : {}),
     Labels: { ...spec.labels },
   }
 }

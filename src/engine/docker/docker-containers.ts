@@ -5,6 +5,7 @@ import { EngineError, isEngineFault } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type {
   Attachment,
+  CommitOptions,
   ContainerState,
   ContainerSummary,
   Containers,
@@ -31,12 +32,19 @@ const START_DEADLINE_MS = 60_000
 const REMOVE_DEADLINE_MS = 60_000
 const GONE_POLL_MS = 25
 const STAT_DEADLINE_MS = 15_000
+const COMMIT_DEADLINE_MS = 10 * 60_000
 /** Mode bits of Go's os.FileMode, as the archive calls send them. */
 const GO_MODE_DIR = 2 ** 31
 const GO_MODE_SYMLINK = 2 ** 27
 
 const Created = z.looseObject({ Id: z.string() })
-const PathStatHeader = z.looseObject({ name: z.string(), size: z.number(), mode: z.number(), mtime: z.string() })
+const PathStatHeader = z.looseObject({
+  name: z.string(),
+  size: z.number(),
+  mode: z.number(),
+  mtime: z.string(),
+  linkTarget: z.string().nullish(),
+})
 const ExecDetails = z.looseObject({ Running: z.boolean(), ExitCode: z.number().nullish() })
 
 export class DockerContainers implements Containers {
@@ -238,6 +246,7 @@ export class DockerContainers implements Containers {
         bytes: stat.size,
         isDirectory: Math.floor(stat.mode / GO_MODE_DIR) % 2 === 1,
         isSymlink: Math.floor(stat.mode / GO_MODE_SYMLINK) % 2 === 1,
+        linkTarget: stat.linkTarget ?? '',
         modifiedAt: new Date(stat.mtime),
       }
     } catch (error) {
@@ -282,6 +291,8 @@ export class DockerContainers implements Containers {
         AttachStderr: true,
         Tty: false,
         Cmd: [...options.command],
+        ...(options.user === undefined ? {} : { User: options.user }),
+        Env: Object.entries(options.environment ?? {}).map(([name, value]) => `${name}=${value}`),
       },
     })
     const socket = await this.#streams.upgrade({
@@ -301,6 +312,50 @@ export class DockerContainers implements Containers {
         return { running: details.Running, exitCode: details.ExitCode ?? null }
       },
     }
+  }
+
+  async pause(id: string): Promise<void> {
+    await this.#freezer(id, 'pause', /already paused/i)
+  }
+
+  async resume(id: string): Promise<void> {
+    await this.#freezer(id, 'unpause', /is not paused/i)
+  }
+
+  /** `harmless` is what the daemon says where the goal is reached already. */
+  async #freezer(id: string, action: 'pause' | 'unpause', harmless: RegExp): Promise<void> {
+    try {
+      await this.#control.call({
+        doing: `asking to ${action} container ${id}`,
+        method: 'POST',
+        path: `/containers/${fullId(id)}/${action}`,
+      })
+    } catch (error) {
+      if (!harmless.test(String(error))) throw error
+    }
+  }
+
+  async commit(id: string, options: CommitOptions): Promise<string> {
+    const { reference, labels, entrypoint, command, user, workingDir, blankVariables } = options
+    const tagAt = reference.lastIndexOf(':')
+    const { Id } = await this.#control.read(Created, {
+      doing: `making an image of container ${id}`,
+      method: 'POST',
+      path: '/commit',
+      query: { container: fullId(id), repo: reference.slice(0, tagAt), tag: reference.slice(tagAt + 1), pause: 'true' },
+      // What is left out here comes from the container's own configuration.
+      body: {
+        Labels: { ...labels },
+        Entrypoint: [...entrypoint],
+        Cmd: [...command],
+        User: user,
+        WorkingDir: workingDir,
+        Env: blankVariables.map((name) => `${name}=`),
+        Healthcheck: { Test: ['NONE'] },
+      },
+      deadlineMs: COMMIT_DEADLINE_MS,
+    })
+    return Id.startsWith('sha256:') ? Id : `sha256:${Id}`
   }
 
   async #unlessGone(act: () => Promise<unknown>): Promise<void> {

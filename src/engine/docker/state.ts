@@ -1,6 +1,6 @@
 /** The parts of inspect and list answers that are read, and their translation. */
 import { z } from 'zod'
-import type { ContainerState, ContainerSummary } from '../engine.ts'
+import type { ContainerState, ContainerSummary, EngineHealth } from '../engine.ts'
 
 const Status = z.enum(['created', 'running', 'paused', 'exited', 'dead', 'restarting', 'removing'])
 /** Podman's further words, by the nearest of Docker's. */
@@ -33,7 +33,15 @@ export const ContainerDetails = z.looseObject({
     Error: z.string().nullish(),
     StartedAt: z.string(),
     FinishedAt: z.string(),
+    Health: z
+      .looseObject({
+        Status: z.string(),
+        FailingStreak: z.number(),
+        Log: z.array(z.looseObject({ Start: z.string(), ExitCode: z.number(), Output: z.string() })).nullish(),
+      })
+      .nullish(),
   }),
+  Mounts: z.array(z.looseObject({ Source: z.string().nullish(), Destination: z.string() })).nullish(),
   NetworkSettings: z.looseObject({
     Networks: z
       .record(z.string(), z.looseObject({ NetworkID: z.string(), IPAddress: z.string(), Gateway: z.string() }))
@@ -72,6 +80,27 @@ export function stateOf(details: z.infer<typeof ContainerDetails>): ContainerSta
         hostPort: Number(binding.HostPort),
       })),
     ),
+    mounts: (details.Mounts ?? []).map((mount) => ({ source: mount.Source ?? '', target: mount.Destination })),
+    ...healthOf(State.Health),
+  }
+}
+
+/** The words of `State.Health.Status`; `none` and the empty one stand for no health check. */
+const HealthStatus = z.enum(['starting', 'healthy', 'unhealthy'])
+
+function healthOf(health: z.infer<typeof ContainerDetails>['State']['Health']): { health?: EngineHealth } {
+  const status = HealthStatus.safeParse(health?.Status)
+  if (!status.success) return {}
+  return {
+    health: {
+      status: status.data,
+      failingStreak: health?.FailingStreak ?? 0,
+      checks: (health?.Log ?? []).map((check) => ({
+        at: new Date(check.Start),
+        exitCode: check.ExitCode,
+        output: check.Output,
+      })),
+    },
   }
 }
 

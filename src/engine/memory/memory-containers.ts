@@ -7,9 +7,11 @@ import { EngineError } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type {
   Attachment,
+  CommitOptions,
   ContainerState,
   ContainerSummary,
   Containers,
+  EngineHealth,
   Exec,
   ExecOptions,
   LogsOptions,
@@ -42,6 +44,9 @@ interface Container {
   stdin: InputBuffer
   process: AbortController
   ended: Promise<void>
+  health?: EngineHealth
+  /** Commands that run beside the process, by what their environment tells of them. */
+  execs: Map<AbortController, Readonly<Record<string, string>>>
 }
 
 /** The process was killed with a signal. */
@@ -68,7 +73,7 @@ export class MemoryContainers implements Containers {
       throw new EngineError('conflict', `The container name "${spec.name}" is already in use`)
     }
     const { network } = spec
-    if (network.mode === 'session' && !this.#world.networks.has(network.networkId)) {
+    if (network.mode === 'network' && !this.#world.networks.has(network.networkId)) {
       throw new EngineError('not_found', `No such network: ${network.networkId}`)
     }
     const id = newId()
@@ -93,6 +98,7 @@ export class MemoryContainers implements Containers {
       stdin: new InputBuffer(),
       process: new AbortController(),
       ended: Promise.resolve(),
+      execs: new Map(),
     })
     return id
   }
@@ -101,7 +107,7 @@ export class MemoryContainers implements Containers {
     const container = this.#get(id)
     if (container.status === 'running') return
     const { network } = container.spec
-    if (network.mode === 'session') container.address = this.#world.attach(network.networkId, id)
+    if (network.mode === 'network') container.address = this.#world.attach(network.networkId, id)
     container.status = 'running'
     container.startedAt = new Date()
     delete container.finishedAt
@@ -110,18 +116,19 @@ export class MemoryContainers implements Containers {
     if (!container.spec.openStdin) container.stdin.end()
     container.log.begin()
     container.ended = this.#run(container)
+    void this.#checkHealth(container)
   }
 
   async stop(id: string, _graceSeconds: number): Promise<void> {
     const container = this.#containers.get(fullId(id))
-    if (container?.status !== 'running') return
+    if (container === undefined || !isUp(container)) return
     container.process.abort(new Killed('SIGTERM'))
     await container.ended
   }
 
   async kill(id: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<boolean> {
     const container = this.#containers.get(fullId(id))
-    if (container?.status !== 'running') return false
+    if (container === undefined || !isUp(container)) return false
     container.process.abort(new Killed(signal))
     return true
   }
@@ -151,7 +158,7 @@ export class MemoryContainers implements Containers {
     const container = this.#containers.get(fullId(id))
     if (container === undefined) return undefined
     const { spec } = container
-    const network = spec.network.mode === 'session' ? this.#world.networks.get(spec.network.networkId) : undefined
+    const network = spec.network.mode === 'network' ? this.#world.networks.get(spec.network.networkId) : undefined
     return {
       ...summaryOf(container),
       ...(container.startedAt === undefined ? {} : { startedAt: container.startedAt }),
@@ -171,6 +178,8 @@ export class MemoryContainers implements Containers {
               },
             ],
       ports: spec.ports.map((port) => ({ ...port, hostPort: port.hostPort || 30_000 + port.containerPort })),
+      mounts: spec.mounts.map(({ source, target }) => ({ source: source ?? `/volumes/${id}${target}`, target })),
+      ...(container.health === undefined ? {} : { health: container.health }),
     }
   }
 
@@ -219,7 +228,7 @@ export class MemoryContainers implements Containers {
 
   async statPath(id: string, path: string): Promise<PathStat | undefined> {
     const stat = this.#get(id).files.stat(path)
-    return stat && { name: posix.basename(path), isSymlink: false, ...stat }
+    return stat && { name: posix.basename(path), isSymlink: false, linkTarget: '', ...stat }
   }
 
   async readArchive(id: string, path: string): Promise<Readable> {
@@ -245,18 +254,25 @@ export class MemoryContainers implements Containers {
     }
   }
 
-  async exec(id: string, { command, stdin, signal }: ExecOptions): Promise<Exec> {
+  async exec(id: string, { command, stdin, environment = {}, signal }: ExecOptions): Promise<Exec> {
     const container = this.#get(id)
     if (container.status !== 'running') throw new EngineError('conflict', `Container ${id} is not running`)
     const log = new OutputLog()
     const input = new InputBuffer()
     if (!stdin) input.end()
     let exitCode: number | null = null
-    const context = this.#context(container, container.process.signal, input, log)
-    const running = execute(command, context)
+    const killed = new AbortController()
+    container.execs.set(killed, environment)
+    const ending = AbortSignal.any([container.process.signal, killed.signal])
+    const context = this.#context(container, ending, input, log)
+    const running = execute(command, {
+      ...context,
+      environment: { ...context.environment, ...environment },
+    })
       .catch(() => SIGNAL_CODES.SIGKILL ?? null)
       .then((code) => {
         exitCode = code
+        container.execs.delete(killed)
         log.end()
       })
     const closed = new AbortController()
@@ -268,6 +284,31 @@ export class MemoryContainers implements Containers {
       close: () => closed.abort(),
       inspect: async () => ({ running: exitCode === null, exitCode }),
     }
+  }
+
+  async pause(id: string): Promise<void> {
+    const container = this.#get(id)
+    if (!isUp(container)) throw new EngineError('conflict', `Container ${id} is not running`)
+    container.status = 'paused'
+  }
+
+  async resume(id: string): Promise<void> {
+    const container = this.#get(id)
+    if (!isUp(container)) throw new EngineError('conflict', `Container ${id} is not running`)
+    container.status = 'running'
+  }
+
+  async commit(id: string, options: CommitOptions): Promise<string> {
+    const { spec } = this.#get(id)
+    const inherited = this.#world.images.get(spec.imageId)?.environment ?? []
+    return this.#world.addImage(options.reference, {
+      labels: { ...spec.labels, ...options.labels },
+      entrypoint: options.entrypoint,
+      command: options.command,
+      user: options.user,
+      workingDir: options.workingDir,
+      environment: [...inherited, ...options.blankVariables.map((name) => `${name}=`)],
+    })
   }
 
   async #run(container: Container): Promise<void> {
@@ -287,7 +328,7 @@ export class MemoryContainers implements Containers {
     container.status = 'exited'
     container.finishedAt = new Date()
     container.files.exit()
-    if (spec.network.mode === 'session') this.#world.detach(spec.network.networkId, container.id)
+    if (spec.network.mode === 'network') this.#world.detach(spec.network.networkId, container.id)
     container.address = ''
     log.end()
   }
@@ -301,6 +342,38 @@ export class MemoryContainers implements Containers {
       readFile: (path) => container.files.read(path),
       writeFile: (path, content) => container.files.write(path, content),
       onOom: () => this.#oom(container),
+      killMarked: (name, value) => {
+        for (const [exec, environment] of container.execs) if (environment[name] === value) exec.abort()
+      },
+    }
+  }
+
+  /** Runs the health check as often as it asks, while the container runs. */
+  async #checkHealth(container: Container): Promise<void> {
+    const { healthcheck } = container.spec
+    if (healthcheck === undefined) return
+    let health: EngineHealth = { status: 'starting', failingStreak: 0, checks: [] }
+    container.health = health
+    const { signal } = container.process
+    while (!signal.aborted) {
+      await delay(healthcheck.intervalSeconds * 1000, undefined, { signal, ref: false }).catch(() => {})
+      if (container.status !== 'running') continue
+      const log = new OutputLog()
+      const input = new InputBuffer()
+      input.end()
+      const exitCode = await execute(healthcheck.command, this.#context(container, signal, input, log)).catch(() => 1)
+      const failingStreak = exitCode === 0 ? 0 : health.failingStreak + 1
+      const failed = failingStreak >= healthcheck.retries
+      const output = log
+        .tail(Number.MAX_SAFE_INTEGER)
+        .map(({ bytes }) => bytes.toString())
+        .join('')
+      health = {
+        status: exitCode === 0 ? 'healthy' : failed ? 'unhealthy' : health.status,
+        failingStreak,
+        checks: [...health.checks, { at: new Date(), exitCode, output }].slice(-5),
+      }
+      container.health = health
     }
   }
 
@@ -313,6 +386,10 @@ export class MemoryContainers implements Containers {
     if (container === undefined) throw new EngineError('not_found', `No such container: ${id}`)
     return container
   }
+}
+
+function isUp({ status }: Container): boolean {
+  return status === 'running' || status === 'paused'
 }
 
 function summaryOf({ id, spec, status, createdAt }: Container): ContainerSummary {

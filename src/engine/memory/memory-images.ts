@@ -2,7 +2,7 @@ import { extract } from 'tar-stream'
 import { EngineError } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type { BuildOptions, ImageInfo, Images } from '../engine.ts'
-import { carries, newId, type World } from './world.ts'
+import { carries, type World } from './world.ts'
 
 const DEFAULTS = { user: '', workingDir: '/', environment: ['PATH=/bin'], entrypoint: [], command: ['sh'], labels: {} }
 
@@ -63,9 +63,6 @@ export class MemoryImages implements Images {
   }
 
   #add(reference: string, labels: Labels): string {
-    const id = `sha256:${newId()}`
-    this.#world.images.set(id, { ...DEFAULTS, id, labels })
-    this.#world.tags.set(reference, id)
-    return id
+    return this.#world.addImage(reference, { ...DEFAULTS, labels })
   }
 }

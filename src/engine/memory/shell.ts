@@ -18,8 +18,12 @@ export interface ShellContext {
   /** False where the path cannot be written to. */
   writeFile(path: string, content: Buffer): boolean
   onOom(): void
+  /** Ends the commands whose environment has this value. */
+  killMarked(name: string, value: string): void
 }
 
+/** Where the service mounts its own programs. */
+const HELPERS = '/.toolbox/'
 const OOM_EXIT_CODE = 137
 const NOT_FOUND = 127
 /** How long a process that is told to end takes to do so. */
@@ -38,6 +42,8 @@ class Exit extends Error {
 export async function execute(argv: readonly string[], context: ShellContext): Promise<number> {
   const [program = '', ...rest] = argv
   try {
+    if (program.startsWith(HELPERS)) return await helper(program.slice(HELPERS.length), rest, context)
+    if (program.endsWith('/docker-init')) return await execute(rest.slice(rest.indexOf('--') + 1), context)
     return await command(program.replace(/^.*\//, ''), rest, context, program)
   } catch (error) {
     if (error instanceof Exit) return error.code
@@ -76,6 +82,26 @@ async function command(name: string, args: readonly string[], context: ShellCont
       return script(args[args.indexOf('-c') + 1] ?? '', context)
     default:
       context.write('stderr', Buffer.from(`[FATAL tini (7)] exec ${asGiven} failed: No such file or directory\n`))
+      return NOT_FOUND
+  }
+}
+
+/** What the service's programs for workers come to, where there are no processes to look after. */
+async function helper(name: string, args: readonly string[], context: ShellContext): Promise<number> {
+  switch (name) {
+    case 'worker-start': {
+      await context.readStdin()
+      const [, ...argv] = args
+      return execute(argv, context)
+    }
+    case 'worker-exec': {
+      const [, , form, ...argv] = args
+      return form === 'shell' ? script(argv[0] ?? '', context) : execute(argv, context)
+    }
+    case 'worker-kill':
+      context.killMarked('EXECUTION_ID', args[0] ?? '')
+      return 0
+    default:
       return NOT_FOUND
   }
 }

@@ -52,6 +52,13 @@ export class World {
   /** Volume names in use, by the containers that mount them. */
   readonly mounts = new Map<string, Set<string>>()
 
+  addImage(reference: string, image: Omit<MemoryImage, 'id'>): string {
+    const id = `sha256:${newId()}`
+    this.images.set(id, { ...image, id })
+    this.tags.set(reference, id)
+    return id
+  }
+
   /** The files of a volume, which is made where it is missing, as an engine does for a mount. */
   volumeTree(name: string, ownedBy?: string): FileTree {
     let volume = this.volumes.get(name)

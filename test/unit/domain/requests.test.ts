@@ -3,11 +3,20 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { z } from 'zod'
 import { VolumeMount } from '../../../src/domain/common.ts'
+import { ExecRequest, ListExecs, ReadExec } from '../../../src/domain/exec.ts'
 import { ReadLogs } from '../../../src/domain/output.ts'
 import { ListRelics, StartRelic, StopRelic } from '../../../src/domain/relic.ts'
 import { CleanupNetworks, CleanupOrphans, CleanupSession, ListSessions } from '../../../src/domain/session.ts'
 import { ListStats, OneStatsQuery } from '../../../src/domain/stats.ts'
 import { ExecuteTool, ListTools } from '../../../src/domain/tool.ts'
+import {
+  EnsureWorker,
+  ListWorkers,
+  RefreshWorker,
+  SnapshotWorker,
+  StartWorker,
+  StopWorker,
+} from '../../../src/domain/worker.ts'
 
 const TOOL = { tool_name: 'sum', session_id: 's1', image: 'python:3.13' }
 const RELIC = { relic_name: 'db', session_id: 's1', image: 'postgres:17' }
@@ -26,6 +35,15 @@ const REQUESTS: [string, z.ZodType, object][] = [
   ['ListStats', ListStats, {}],
   ['OneStatsQuery', OneStatsQuery, {}],
   ['ReadLogs', ReadLogs, {}],
+  ['StartWorker', StartWorker, { worker_id: 'w1', image: 'python:3.13' }],
+  ['EnsureWorker', EnsureWorker, { image: 'python:3.13' }],
+  ['StopWorker', StopWorker, {}],
+  ['RefreshWorker', RefreshWorker, {}],
+  ['SnapshotWorker', SnapshotWorker, {}],
+  ['ListWorkers', ListWorkers, {}],
+  ['ExecRequest', ExecRequest, { command: 'true' }],
+  ['ListExecs', ListExecs, {}],
+  ['ReadExec', ReadExec, {}],
 ]
 
 /** The dotted paths of what is wrong, with the names of unknown fields. */

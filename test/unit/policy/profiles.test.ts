@@ -3,6 +3,8 @@ import {
   BUILT_IN_PROFILES,
   profileFor,
   requireNetwork,
+  requireOpenFiles,
+  requireRoot,
   SERVICE,
   STRICT,
   WORKSPACE,
@@ -77,5 +79,44 @@ describe('requireNetwork', () => {
     })
     expect((error as Error).message).toMatch(/"strict".*"bridge"/)
     expect(thrown(() => requireNetwork(SERVICE, 'none'))).toMatchObject({ code: 'policy_denied' })
+  })
+})
+
+describe('requireRoot', () => {
+  it('passes a read-only root for all', () => {
+    for (const profile of BUILT_IN_PROFILES) expect(requireRoot(profile, true)).toBeUndefined()
+  })
+
+  it('passes a writable one where the profile says so', () => {
+    expect(requireRoot(WORKSPACE, false)).toBeUndefined()
+    expect(requireRoot({ ...STRICT, mayWriteRoot: true }, false)).toBeUndefined()
+  })
+
+  it('denies it where the profile does not, and tells where else to write', () => {
+    expect(thrown(() => requireRoot({ ...WORKSPACE, name: 'sealed', mayWriteRoot: false }, false))).toMatchObject({
+      code: 'policy_denied',
+      message: expect.stringContaining('"sealed"'),
+      details: { hint: expect.stringContaining('/workspace') },
+    })
+  })
+})
+
+describe('requireOpenFiles', () => {
+  it.each([64, 2048, 4096, 16_384])('passes %i', (hard) => {
+    expect(requireOpenFiles(WORKSPACE, hard)).toBeUndefined()
+  })
+
+  it('denies more, and tells the most that there are', () => {
+    expect(thrown(() => requireOpenFiles(WORKSPACE, 16_385))).toMatchObject({
+      code: 'policy_denied',
+      message: expect.stringMatching(/"workspace".*16384/),
+      details: { hint: expect.stringContaining('16384') },
+    })
+  })
+
+  it('passes what a profile has by itself', () => {
+    const roomy = { ...WORKSPACE, openFiles: { soft: 1024, hard: 100_000 } }
+    expect(requireOpenFiles(roomy, 100_000)).toBeUndefined()
+    expect(thrown(() => requireOpenFiles(roomy, 100_001))).toMatchObject({ code: 'policy_denied' })
   })
 })

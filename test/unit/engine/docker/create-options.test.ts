@@ -31,7 +31,7 @@ const MOST: ContainerSpec = {
     { type: 'volume', source: 'volume_s1_data', target: '/data', readOnly: true },
     { type: 'bind', source: '/srv/models', target: '/models', readOnly: true },
   ],
-  network: { mode: 'session', networkId: 'n1', aliases: ['db'] },
+  network: { mode: 'network', networkId: 'n1', aliases: ['db'] },
   ports: [{ containerPort: 8000, hostIp: '127.0.0.1', hostPort: 0 }],
   gpu: { count: 'all', deviceIds: [], capabilities: ['gpu'], driver: 'nvidia' },
 }
@@ -76,7 +76,7 @@ describe('createContainerBody', () => {
         IpcMode: 'private',
         ShmSize: 64 * MIB,
         LogConfig: { Type: 'local', Config: { 'max-size': '10m', 'max-file': '3' } },
-        Tmpfs: { '/tmp': `rw,nosuid,nodev,mode=1777,size=${256 * MIB}` },
+        Tmpfs: { '/tmp': `rw,nosuid,nodev,noexec,mode=1777,size=${256 * MIB}` },
         Mounts: [],
         NetworkMode: 'none',
         PublishAllPorts: false,
@@ -115,6 +115,43 @@ describe('createContainerBody', () => {
           BindOptions: { Propagation: 'rprivate' },
         },
       ],
+    })
+  })
+
+  it('lets programs of a tmpfs be executed only where that is asked for, and says whose it is', () => {
+    const tmpfs = [
+      { target: '/tmp', bytes: MIB },
+      { target: '/home/dev', bytes: 2 * MIB, executable: true, owner: { uid: 1000, gid: 100 } },
+      { target: '/run/worker', bytes: 3 * MIB, executable: false, owner: { uid: 0, gid: 0 } },
+    ]
+    const body = bodyOf({ ...LEAST, sandbox: { ...LEAST.sandbox, tmpfs } })
+    expect(body.HostConfig['Tmpfs']).toEqual({
+      '/tmp': `rw,nosuid,nodev,noexec,mode=1777,size=${MIB}`,
+      '/home/dev': `rw,nosuid,nodev,exec,mode=1777,size=${2 * MIB},uid=1000,gid=100`,
+      '/run/worker': `rw,nosuid,nodev,noexec,mode=1777,size=${3 * MIB},uid=0,gid=0`,
+    })
+  })
+
+  it('leaves a volume as it is where that is asked for', () => {
+    const body = bodyOf({
+      ...LEAST,
+      mounts: [{ type: 'volume', source: 'v', target: '/v', readOnly: false, keepAsIs: true }],
+    })
+    expect(body.HostConfig['Mounts']).toEqual([
+      { Type: 'volume', Source: 'v', Target: '/v', ReadOnly: false, VolumeOptions: { NoCopy: true } },
+    ])
+  })
+
+  it('has the health check of the spec, as a program without a shell, in whole nanoseconds', () => {
+    const healthcheck = { command: ['/.toolbox/check', 'a b'], intervalSeconds: 60, timeoutSeconds: 1.1, retries: 3 }
+    expect(bodyOf({ ...LEAST, healthcheck })['Healthcheck']).toEqual({
+      Test: ['CMD', '/.toolbox/check', 'a b'],
+      Interval: 60_000_000_000,
+      Timeout: 1_100_000_000,
+      Retries: 3,
+    })
+    expect(bodyOf({ ...LEAST, healthcheck: { ...healthcheck, intervalSeconds: 1.000_000_000_4 } })).toMatchObject({
+      Healthcheck: { Interval: 1_000_000_000 },
     })
   })
 
@@ -220,5 +257,15 @@ describe('createNetworkBody', () => {
       IPAM: { Driver: 'default', Config: [{ Subnet: '10.213.0.0/27' }] },
       Labels: labels,
     })
+  })
+
+  it('keeps the containers of an isolated network from each other', () => {
+    const spec = { name: 'internal', subnet: '10.213.0.0/27', internal: true, labels: {} }
+    expect(createNetworkBody({ ...spec, isolated: true })).toMatchObject({
+      Internal: true,
+      Options: { 'com.docker.network.bridge.enable_icc': 'false' },
+    })
+    expect(createNetworkBody({ ...spec, isolated: false })).not.toHaveProperty('Options')
+    expect(createNetworkBody(spec)).not.toHaveProperty('Options')
   })
 })

@@ -49,7 +49,63 @@ describe('stateOf', () => {
       error: '',
       networks: [{ networkId: 'n1', networkName: 'session_s1', address: '10.213.0.2', gateway: '10.213.0.1' }],
       ports: [{ containerPort: 8000, hostIp: '127.0.0.1', hostPort: 32768 }],
+      mounts: [],
     })
+  })
+
+  it('tells what is mounted where, by paths of the host; an anonymous one may have none', () => {
+    const Mounts = [
+      { Type: 'bind', Source: '/srv/data', Destination: '/data', RW: true },
+      { Type: 'tmpfs', Source: '', Destination: '/tmp' },
+      { Type: 'volume', Source: null, Destination: '/v' },
+      { Type: 'volume', Destination: '/w' },
+    ]
+    expect(read(details({}, { Mounts })).mounts).toEqual([
+      { source: '/srv/data', target: '/data' },
+      { source: '', target: '/tmp' },
+      { source: '', target: '/v' },
+      { source: '', target: '/w' },
+    ])
+    expect(read(details({}, { Mounts: null })).mounts).toEqual([])
+  })
+
+  it.each(['starting', 'healthy', 'unhealthy'] as const)(
+    'tells that a container is %s, and by what checks',
+    (Status) => {
+      const Health = {
+        Status,
+        FailingStreak: 2,
+        Log: [
+          { Start: '2026-11-21T04:05:07.5Z', End: '2026-11-21T04:05:07.6Z', ExitCode: 1, Output: 'no answer\n' },
+          { Start: '2026-11-21T05:06:08+01:00', End: '2026-11-21T04:06:09Z', ExitCode: -1, Output: '' },
+        ],
+      }
+      expect(read(details({ Health })).health).toEqual({
+        status: Status,
+        failingStreak: 2,
+        checks: [
+          { at: new Date('2026-11-21T04:05:07.500Z'), exitCode: 1, output: 'no answer\n' },
+          { at: new Date('2026-11-21T04:06:08.000Z'), exitCode: -1, output: '' },
+        ],
+      })
+    },
+  )
+
+  it('tells health before the first check', () => {
+    expect(read(details({ Health: { Status: 'starting', FailingStreak: 0, Log: null } })).health).toEqual({
+      status: 'starting',
+      failingStreak: 0,
+      checks: [],
+    })
+  })
+
+  it.each([
+    ['none', { Status: 'none', FailingStreak: 0, Log: [] }],
+    ["Podman's empty word", { Status: '', FailingStreak: 0, Log: null }],
+    ['null', null],
+  ])('tells no health where the engine says %s', (_, Health) => {
+    expect(read(details({ Health }))).not.toHaveProperty('health')
+    expect(read(details())).not.toHaveProperty('health')
   })
 
   it.each(['running', 'paused'])('tells no end of a %s container, though Docker tells the one before', (Status) => {

@@ -1,0 +1,60 @@
+import { AppError } from '../errors.ts'
+
+/** Counts the commands that run in a worker, and holds new ones back while its container is replaced. */
+export class CommandGate {
+  #inside = 0
+  #opening: PromiseWithResolvers<void> | undefined
+  #emptied: PromiseWithResolvers<void> | undefined
+
+  get busy(): boolean {
+    return this.#inside > 0
+  }
+
+  /** Waits while the gate is closed; call the answer once the command has ended. */
+  async enter(): Promise<() => void> {
+    while (this.#opening !== undefined) await this.#opening.promise
+    this.#inside += 1
+    let left = false
+    return () => {
+      if (left) return
+      left = true
+      this.#inside -= 1
+      if (this.#inside === 0) this.#emptied?.resolve()
+    }
+  }
+
+  /**
+   * Runs `work` with no command inside: waits so many milliseconds for those that run, then refuses
+   * (`conflict`) and lets new ones in again.
+   */
+  async closed<T>(waitMs: number, work: () => Promise<T>): Promise<T> {
+    if (this.#inside > 0 && waitMs <= 0) throw busy(this.#inside)
+    const opening = Promise.withResolvers<void>()
+    this.#opening = opening
+    try {
+      if (this.#inside > 0) await this.#empty(waitMs)
+      return await work()
+    } finally {
+      this.#opening = undefined
+      opening.resolve()
+    }
+  }
+
+  async #empty(waitMs: number): Promise<void> {
+    const emptied = Promise.withResolvers<void>()
+    this.#emptied = emptied
+    const timer = setTimeout(() => emptied.reject(busy(this.#inside)), waitMs)
+    try {
+      await emptied.promise
+    } finally {
+      clearTimeout(timer)
+      this.#emptied = undefined
+    }
+  }
+}
+
+function busy(commands: number): AppError {
+  return new AppError('conflict', `${commands} ${commands === 1 ? 'command runs' : 'commands run'} in the worker`, {
+    hint: 'Ask again when they have ended, cancel them, or ask with when_busy "wait".',
+  })
+}

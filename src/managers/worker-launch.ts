@@ -1,0 +1,90 @@
+/** One launch of a worker's container: started, given its private files, and waited for until it is ready. */
+import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { StartWorker } from '../domain/worker.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { SpoolWriter } from '../store/spool-writer.ts'
+import { ContainerProcess } from './container-process.ts'
+import type { Log } from './log.ts'
+import { runBriefly } from './worker-command.ts'
+import { WorkerEnded, WorkerOverdue } from './worker-problem.ts'
+
+export interface LaunchOptions {
+  engine: Engine
+  log: Log
+  containerId: string
+  spool: SpoolWriter
+  privateTar: Readable
+  /** The service lets go of the container. */
+  detach: AbortSignal
+}
+
+const RUNNING_SECONDS = 30
+/** A process that cannot do its work ends within moments. */
+const SETTLE_MS = 250
+const READY_FIRST_PAUSE_MS = 100
+const READY_LONGEST_PAUSE_MS = 1_000
+
+/** Starts the container; `WorkerOverdue` where it does not run in time. */
+export async function launch(options: LaunchOptions): Promise<ContainerProcess> {
+  const { engine, log, containerId, spool, privateTar, detach } = options
+  const starting = ContainerProcess.start({ engine, containerId, spool, log, detach, stdin: privateTar })
+  const patience = new AbortController()
+  const overdue = sleep(RUNNING_SECONDS * 1000, undefined, { signal: patience.signal }).then(() => {
+    throw new WorkerOverdue('running', RUNNING_SECONDS)
+  })
+  // Whichever loses the race has nobody else to tell.
+  overdue.catch(() => {})
+  starting.catch(() => {})
+  try {
+    return await Promise.race([starting, overdue])
+  } finally {
+    patience.abort()
+  }
+}
+
+/**
+ * Resolves when the worker is ready: its ready command succeeded, or, without one, it kept running for
+ * a moment. Rejects with `WorkerEnded`, with `WorkerOverdue`, or with the reason of an abort.
+ */
+export async function untilReady(
+  { engine, log, containerId }: Pick<LaunchOptions, 'engine' | 'log' | 'containerId'>,
+  ready: StartWorker['ready'],
+  process: ContainerProcess,
+  signal: AbortSignal,
+): Promise<void> {
+  const over = new AbortController()
+  const phase = ready === undefined ? 'running' : 'ready'
+  void process.exit.then(
+    (state) => over.abort(new WorkerEnded(phase, state)),
+    () => {},
+  )
+  const limited = AbortSignal.any([signal, over.signal])
+  if (ready === undefined) {
+    await sleep(SETTLE_MS, undefined, { signal: limited }).catch(() => limited.throwIfAborted())
+    return
+  }
+  const until = Date.now() + ready.timeout_seconds * 1000
+  for (let pause = READY_FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, READY_LONGEST_PAUSE_MS)) {
+    limited.throwIfAborted()
+    const left = Math.max(1, until - Date.now())
+    const tried = await runBriefly({ engine, log }, containerId, { command: ready.command }, left, limited).catch(
+      async (error: unknown) => {
+        // A container that ended a moment ago refuses commands: its end says more than the refusal.
+        await Promise.race([process.exit.catch(() => {}), sleep(SETTLE_MS)])
+        limited.throwIfAborted()
+        throw error
+      },
+    )
+    if (tried.exitCode === 0) return
+    if (Date.now() + pause >= until || tried.timedOut) {
+      throw new WorkerOverdue('ready', ready.timeout_seconds, tried.timedOut ? null : tried.exitCode, lastLine(tried))
+    }
+    await sleep(pause, undefined, { signal: limited }).catch(() => limited.throwIfAborted())
+  }
+}
+
+function lastLine({ stdout, stderr }: { stdout: string; stderr: string }): string {
+  const lines = `${stdout}\n${stderr}`.trimEnd().split('\n')
+  return (lines.at(-1) ?? '').slice(0, 300)
+}

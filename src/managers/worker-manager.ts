@@ -1,0 +1,317 @@
+import type { Page } from '../domain/common.ts'
+import { timestamp } from '../domain/common.ts'
+import type { RefreshWorker, Snapshot, StartWorker, Worker, WorkerCapacity, Workspace } from '../domain/worker.ts'
+import type { ContainerState, EngineInfo } from '../engine/engine.ts'
+import { AppError } from '../errors.ts'
+import { type CredentialSets, credentialsFor } from '../policy/credentials.ts'
+import { type Profiles, profileFor, requireNetwork, requireOpenFiles, requireRoot } from '../policy/profiles.ts'
+import { requireOwnVariables } from '../policy/worker-environment.ts'
+import { memoryBytes, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
+import { requireCallerLabels } from './docker-manager.ts'
+import { requireGpu } from './gpu.ts'
+import { KeyedTurns } from './keyed-turns.ts'
+import { newId } from './names.ts'
+import type { SessionGate } from './session-gate.ts'
+import { checkWorkspace, newNonce, type WorkerDecision } from './worker-blueprint.ts'
+import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacity.ts'
+import { DELETED, LIVE, type WorkerEntry, WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
+import { takeSnapshot } from './worker-snapshot.ts'
+
+export interface WorkerManagerOptions extends WorkerLifeDeps {
+  engineInfo: EngineInfo
+  profiles: Profiles
+  credentialSets: CredentialSets
+  limits: WorkerLimits
+  gate: SessionGate
+}
+
+interface ListQuery {
+  session_id?: string | undefined
+  status?: string | undefined
+  limit?: number | undefined
+  cursor?: string | undefined
+}
+
+const RESTART_GRACE_SECONDS = 30
+const DELETE_GRACE_SECONDS = 30
+
+/** Workers by the names that callers give them: starts, tells, stops, refreshes and removes them. */
+export class WorkerManager {
+  readonly #options: WorkerManagerOptions
+  /** Every worker that is known, by its worker_id; gone once it is deleted or its start failed. */
+  readonly #lives = new Map<string, WorkerLife>()
+  readonly #turns = new KeyedTurns()
+
+  constructor(options: WorkerManagerOptions) {
+    this.#options = options
+  }
+
+  /** Starts a worker and answers when it is ready. A live one of that name is a `conflict`, a stale one is replaced. */
+  async start(request: StartWorker): Promise<Worker> {
+    await this.#check(request)
+    return this.#turns.take(request.worker_id, () => this.#start(request))
+  }
+
+  /** A worker that runs: the one there is, started again where it had stopped, or a new one. Repeating it is harmless. */
+  async ensure(request: StartWorker): Promise<{ worker: Worker; created: boolean }> {
+    return this.#turns.take(request.worker_id, async () => {
+      const life = this.#lives.get(request.worker_id)
+      if (life !== undefined && life.entry.view.status === 'running') return { worker: life.entry.view, created: false }
+      if (life !== undefined) {
+        this.#requireRoom(life)
+        return { worker: await life.resumeOrStart(), created: false }
+      }
+      await this.#check(request)
+      return { worker: await this.#start(request), created: true }
+    })
+  }
+
+  async get(workerId: string): Promise<Worker> {
+    return (await this.#entry(workerId)).view
+  }
+
+  /** Newest first, with how many run and what they may use. */
+  async list(query: ListQuery): Promise<Page<Worker> & { running: number; capacity: WorkerCapacity }> {
+    const page = await this.#options.store.workers.list({ ...query, exceptStatus: DELETED })
+    const capacity = this.capacity()
+    return { ...page, running: capacity.running, capacity }
+  }
+
+  capacity(): WorkerCapacity {
+    const running = this.#live().map(({ request }) => request)
+    return capacityOf(running, this.#options.engineInfo, this.#options.limits)
+  }
+
+  stop(workerId: string, graceSeconds: number): Promise<Worker> {
+    return this.#withLife(workerId, (life) => life.stop(graceSeconds))
+  }
+
+  restart(workerId: string): Promise<Worker> {
+    return this.#withLife(workerId, (life) => {
+      this.#requireRoom(life)
+      return life.restart(RESTART_GRACE_SECONDS)
+    })
+  }
+
+  refresh(workerId: string, options: RefreshWorker): Promise<Worker> {
+    return this.#withLife(workerId, (life) => {
+      this.#requireRoom(life)
+      return life.refresh(options)
+    })
+  }
+
+  pause(workerId: string): Promise<Worker> {
+    return this.#withLife(workerId, (life) => life.pause())
+  }
+
+  resume(workerId: string): Promise<Worker> {
+    return this.#withLife(workerId, (life) => life.resume())
+  }
+
+  /** Makes an image of a worker's root file system, without its workspace and other mounts. */
+  snapshot(workerId: string, name: string | undefined): Promise<Snapshot> {
+    return this.#withLife(workerId, (life) => takeSnapshot(this.#options, life.entry, name))
+  }
+
+  /** Removes a worker with its container, logs and own volumes. */
+  async remove(workerId: string, graceSeconds = DELETE_GRACE_SECONDS): Promise<void> {
+    const life = this.#lives.get(workerId)
+    if (life !== undefined) {
+      await life.remove(graceSeconds)
+      if (this.#lives.get(workerId) === life) this.#lives.delete(workerId)
+    } else {
+      const { engine, store, volumes } = this.#options
+      const entry = await this.#entry(workerId)
+      for (const name of await volumes.workerVolumes(workerId)) await engine.volumes.remove(name)
+      await store.workers.update({ ...entry, status: DELETED, live: false, request: null })
+      await store.spools.remove(entry.id)
+    }
+  }
+
+  /** The life of a worker that has a container, for what acts inside it. */
+  async life(workerId: string): Promise<WorkerLife> {
+    const life = this.#lives.get(workerId)
+    if (life !== undefined) return life
+    await this.#entry(workerId)
+    throw new AppError('conflict', `Worker "${workerId}" has no container`, {
+      hint: `Start it with POST /containers/worker/${workerId}/ensure.`,
+    })
+  }
+
+  /** Id under which a worker's output and records are kept. */
+  async recordId(workerId: string): Promise<string> {
+    return (await this.#entry(workerId)).id
+  }
+
+  /** Workers of a session that have a container, or are getting one. */
+  liveIn(sessionId: string): string[] {
+    return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.name)
+  }
+
+  /** True where a worker has this container, or is being given it. */
+  claims(workerId: string, containerId: string, nonce: string): boolean {
+    return this.#lives.get(workerId)?.claims(containerId, nonce) ?? false
+  }
+
+  /** True where callers see a worker of this name. */
+  async isKnown(workerId: string): Promise<boolean> {
+    return this.#lives.has(workerId) || (await this.#options.store.workers.find(workerId, DELETED)) !== undefined
+  }
+
+  get count(): number {
+    return this.#live().length
+  }
+
+  /** Those that run, for what looks after them. */
+  running(): WorkerLife[] {
+    return [...this.#lives.values()].filter(({ entry }) => entry.view.status === 'running')
+  }
+
+  /** Takes over the container of a worker that an earlier process started. */
+  async adopt(entry: WorkerEntry, state: ContainerState): Promise<void> {
+    const { request } = entry
+    if (request === null) throw new Error(`Worker ${entry.name} was stored without its request`)
+    await this.#keep(entry, request).adopt(state)
+  }
+
+  /** Leaves every worker running for the next start of the service. */
+  detach(): void {
+    for (const life of this.#lives.values()) life.detach()
+  }
+
+  async #start(request: StartWorker): Promise<Worker> {
+    const { gate, store } = this.#options
+    const { worker_id, session_id } = request
+    const stale = this.#lives.get(worker_id)
+    if (stale !== undefined && LIVE.has(stale.entry.view.status)) {
+      throw new AppError('conflict', `Worker "${worker_id}" is ${stale.entry.view.status} already`, {
+        instance: `/containers/worker/${worker_id}`,
+        hint: 'Use it, stop it first, or call ensure, which answers the one there is.',
+      })
+    }
+    gate.requireOpen(session_id)
+    requireCapacity(request, this.capacity())
+    const id = newId('worker')
+    const entry: WorkerEntry = {
+      id,
+      sessionId: session_id ?? '',
+      name: worker_id,
+      status: 'preparing',
+      live: true,
+      containerId: null,
+      nonce: newNonce(),
+      request,
+      view: preparingWorker(request),
+    }
+    const life = this.#keep(entry, request)
+    try {
+      const former = stale?.entry ?? (await store.workers.find(worker_id, DELETED))
+      if (session_id !== undefined) await store.sessions.touch(session_id)
+      await store.workers.insert(entry)
+      // Its workspace and other volumes are the new one's.
+      if (stale !== undefined) await stale.remove(0, { keepVolumes: true })
+      else if (former !== undefined) await this.#forget(former)
+      return await life.start()
+    } finally {
+      if (!entry.live && this.#lives.get(worker_id) === life) this.#lives.delete(worker_id)
+    }
+  }
+
+  async #forget(entry: WorkerEntry): Promise<void> {
+    const { store } = this.#options
+    await store.workers.update({ ...entry, status: DELETED, live: false, request: null })
+    await store.spools.remove(entry.id)
+  }
+
+  #keep(entry: WorkerEntry, request: StartWorker): WorkerLife {
+    const life = new WorkerLife(this.#options, entry, request, () => this.#decide(request))
+    this.#lives.set(entry.name, life)
+    return life
+  }
+
+  /** Refuses what policy or the world does not allow, before anything is made. */
+  async #check(request: StartWorker): Promise<void> {
+    this.#options.gate.requireOpen(request.session_id)
+    const decision = this.#decide(request)
+    await this.#options.volumes.check(decision.volumes)
+    await checkWorkspace(request.workspace, this.#options)
+  }
+
+  #decide(request: StartWorker): WorkerDecision {
+    const { credentialSets, engineInfo, environmentPrefixes, images, profiles, volumes } = this.#options
+    const profile = profileFor(profiles, 'worker', request.profile)
+    requireNetwork(profile, request.network)
+    requireRoot(profile, request.readonly_root)
+    requireOpenFiles(profile, request.nofile.hard)
+    requireCallerLabels(request.labels)
+    requireOwnVariables(request.environment, environmentPrefixes)
+    images.requireAllowed(request)
+    if (request.gpu !== undefined) requireGpu(engineInfo)
+    return {
+      profile,
+      volumes: volumes.decide(request.volumes),
+      credentials: credentialsFor(credentialSets, request.credentials),
+    }
+  }
+
+  /** Refuses to start one again that the operator's bounds have no room for. */
+  #requireRoom(life: WorkerLife): void {
+    this.#options.gate.requireOpen(life.request.session_id)
+    if (!LIVE.has(life.entry.view.status)) requireCapacity(life.request, this.capacity())
+  }
+
+  async #withLife<T>(workerId: string, work: (life: WorkerLife) => Promise<T>): Promise<T> {
+    return work(await this.life(workerId))
+  }
+
+  #live(): WorkerLife[] {
+    return [...this.#lives.values()].filter(({ entry }) => LIVE.has(entry.view.status))
+  }
+
+  async #entry(workerId: string): Promise<WorkerEntry> {
+    const entry = this.#lives.get(workerId)?.entry ?? (await this.#options.store.workers.find(workerId, DELETED))
+    if (entry === undefined || entry.status === DELETED)
+      throw new AppError('not_found', `There is no worker "${workerId}"`)
+    return entry
+  }
+}
+
+function preparingWorker(request: StartWorker): Worker {
+  return {
+    worker_id: request.worker_id,
+    session_id: request.session_id ?? null,
+    task_id: request.task_id ?? null,
+    status: 'preparing',
+    failure: null,
+    exit_code: null,
+    exit_meaning: null,
+    image: request.image,
+    image_id: null,
+    container_id: null,
+    container_name: null,
+    workspace: { ...workspaceView(request.workspace), path: WORKSPACE_FOLDER },
+    user: null,
+    home: null,
+    network: { mode: request.network, id: null, name: null },
+    ports: {},
+    memory_limit_bytes: memoryBytes(request),
+    cpu_limit: request.cpu_limit,
+    pids_limit: request.pids_limit,
+    credentials: request.credentials,
+    restarts: 0,
+    refreshes: 0,
+    created_at: timestamp(),
+    started_at: null,
+    ready_at: null,
+    stopped_at: null,
+    refreshed_at: null,
+    labels: request.labels,
+  }
+}
+
+function workspaceView(workspace: Workspace | undefined): Pick<Worker['workspace'], 'kind' | 'source'> {
+  if (workspace === undefined) return { kind: 'none', source: null }
+  if ('host_path' in workspace) return { kind: 'host_path', source: workspace.host_path }
+  if ('volume' in workspace) return { kind: 'volume', source: workspace.volume }
+  return { kind: 'git_worktree', source: workspace.git_worktree.path }
+}

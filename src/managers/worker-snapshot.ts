@@ -1,0 +1,65 @@
+import { randomUUID } from 'node:crypto'
+import { timestamp } from '../domain/common.ts'
+import type { Snapshot } from '../domain/worker.ts'
+import type { Engine } from '../engine/engine.ts'
+import { AppError } from '../errors.ts'
+import { encodeLabels } from '../labels.ts'
+import type { Store } from '../store/store.ts'
+import type { WorkerEntry } from './worker-life.ts'
+
+/** What the service sets in a container itself. */
+const OWN_VARIABLES = [
+  'HOME',
+  'WORKER_ID',
+  'TASK_ID',
+  'SESSION_ID',
+  'GIT_WORKTREE_DIR',
+  'GIT_MAIN_DIR',
+  'GIT_CONFIG_SYSTEM',
+]
+const REPOSITORY = 'container-orchestrator/snapshot'
+/** For an image that says nothing of what to run: a worker needs a command or this. */
+const IDLE = ['/.toolbox/busybox', 'tail', '-f', '/dev/null']
+
+/**
+ * Commits a worker's container to an image that says what the worker's own image says: of the
+ * container's configuration no command and no value of a variable goes into it. A worker in a session
+ * leaves images that go with the session.
+ */
+export async function takeSnapshot(
+  { engine, store }: { engine: Engine; store: Store },
+  entry: WorkerEntry,
+  name: string | undefined,
+): Promise<Snapshot> {
+  const { view, containerId } = entry
+  const state = containerId === null ? undefined : await engine.containers.inspect(containerId)
+  const image = state === undefined ? undefined : await engine.images.inspect(state.imageId)
+  if (state === undefined || image === undefined) {
+    throw new AppError('conflict', `Worker "${view.worker_id}" has no container that an image could be made of`)
+  }
+  const nonce = randomUUID()
+  const reference = `${REPOSITORY}:${name ?? nonce}`
+  if (name !== undefined && (await engine.images.inspect(reference)) !== undefined) {
+    throw new AppError('conflict', `There is a snapshot "${name}" already`, {
+      hint: 'Choose another name, or leave it out.',
+    })
+  }
+  const command = image.command.length > 0 || image.entrypoint.length > 0 ? image.command : IDLE
+  const imageId = await engine.containers.commit(state.id, {
+    reference,
+    labels: encodeLabels({
+      instance: store.instance,
+      kind: 'image',
+      id: reference,
+      session: entry.sessionId || undefined,
+      name: view.worker_id,
+      nonce,
+    }),
+    entrypoint: image.entrypoint,
+    command,
+    user: image.user,
+    workingDir: image.workingDir,
+    blankVariables: OWN_VARIABLES,
+  })
+  return { worker_id: view.worker_id, image: reference, image_id: imageId, created_at: timestamp() }
+}

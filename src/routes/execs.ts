@@ -1,0 +1,136 @@
+/** Commands in workers. */
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { Exec, ExecPage, ExecRequest, ListExecs, ReadExec } from '../domain/exec.ts'
+import { problems } from '../domain/problem.ts'
+import { WorkerById } from '../domain/worker.ts'
+import type { ExecManager } from '../managers/exec-manager.ts'
+import type { LogReader } from '../managers/log-reader.ts'
+import { sendLogs } from './logs.ts'
+import { wantsEvents } from './sse.ts'
+
+export interface ExecRoutesOptions {
+  execs: ExecManager
+  logs: LogReader
+  closing: AbortSignal
+}
+
+const PATH = '/containers/worker/:worker_id/exec'
+const ById = WorkerById.extend({ exec_id: z.string().max(128) })
+const execOrEvents = {
+  description: 'The command; as Server-Sent Events its output and then, as `end`, the command',
+  content: { 'application/json': { schema: Exec }, 'text/event-stream': { schema: z.string() } },
+}
+
+export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (app, { execs, logs, closing }) => {
+  const tags = ['Workers']
+
+  app.post(
+    PATH,
+    {
+      schema: {
+        tags,
+        operationId: 'execInWorker',
+        summary: 'Run a command in a worker',
+        description:
+          'Answers 200 with the command once it has ended, whatever its exit code; with `"wait": false` 202 at once; with `"stream": true` or `Accept: text/event-stream` its output as it comes.',
+        params: WorkerById,
+        body: ExecRequest,
+        response: { 200: execOrEvents, 202: Exec, ...problems(400, 403, 404, 409, 413, 502, 503) },
+      },
+    },
+    async (request, reply) => {
+      const { worker_id } = request.params
+      const { exec, done } = await execs.start(worker_id, request.body)
+      reply.header('location', `/containers/worker/${worker_id}/exec/${exec.exec_id}`)
+      if (request.body.cancel_on_disconnect) endWithCaller(reply, execs, worker_id, exec.exec_id, done)
+      if (request.body.stream || wantsEvents(request, undefined)) return stream(request, reply, worker_id, exec.exec_id)
+      if (!request.body.wait) return reply.code(202).send(exec)
+      const ended = await Promise.race([done, untilClosing(closing)])
+      // A service that stops answers what is known so far.
+      return ended === undefined ? reply.code(202).send(exec) : reply.code(200).send(ended)
+    },
+  )
+
+  app.get(
+    PATH,
+    {
+      schema: {
+        tags,
+        operationId: 'listExecs',
+        summary: 'List the latest commands of a worker, newest first, without their output',
+        params: WorkerById,
+        querystring: ListExecs,
+        response: { 200: ExecPage, ...problems(400, 404) },
+      },
+    },
+    async (request) => execs.list(request.params.worker_id, request.query),
+  )
+
+  app.get(
+    `${PATH}/:exec_id`,
+    {
+      schema: {
+        tags,
+        operationId: 'getExec',
+        summary: 'A command in a worker, or, followed, its output from its beginning or behind Last-Event-ID',
+        params: ById,
+        querystring: ReadExec,
+        response: { 200: execOrEvents, ...problems(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const { worker_id, exec_id } = request.params
+      const exec = await execs.get(worker_id, exec_id)
+      if (wantsEvents(request, request.query.follow)) return stream(request, reply, worker_id, exec_id)
+      return reply.code(200).send(exec)
+    },
+  )
+
+  app.delete(
+    `${PATH}/:exec_id`,
+    {
+      schema: {
+        tags,
+        operationId: 'cancelExec',
+        summary: 'End a command with all that it started, and answer it; may be repeated',
+        params: ById,
+        response: { 200: Exec, ...problems(404, 502, 503) },
+      },
+    },
+    async (request) => execs.cancel(request.params.worker_id, request.params.exec_id),
+  )
+
+  async function stream(request: FastifyRequest, reply: FastifyReply, workerId: string, id: string) {
+    const final = async () => {
+      const exec = await execs.get(workerId, id)
+      return exec.status === 'running' ? undefined : exec
+    }
+    return sendLogs(request, reply, { stream: 'all', follow: true }, { logs, id, final, closing })
+  }
+}
+
+/** Ends a command whose caller goes away before it has ended. */
+function endWithCaller(
+  reply: FastifyReply,
+  execs: ExecManager,
+  workerId: string,
+  execId: string,
+  done: Promise<unknown>,
+): void {
+  let ended = false
+  void done.then(() => {
+    ended = true
+  })
+  reply.raw.once('close', () => {
+    if (!ended) void execs.cancel(workerId, execId).catch(() => {})
+  })
+}
+
+function untilClosing(closing: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    if (closing.aborted) resolve(undefined)
+    else closing.addEventListener('abort', () => resolve(undefined), { once: true })
+  })
+}
