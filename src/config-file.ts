@@ -1,7 +1,7 @@
 /** The file that CO_CONFIG names: what is not a single value. */
 import { readFileSync } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
-import { parse as parseYaml } from 'yaml'
+import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { Name } from './domain/common.ts'
 import { GRANTABLE_CAPABILITIES } from './engine/spec.ts'
@@ -39,10 +39,18 @@ const SecretFile = z
   .strictObject({ variable: VariableName.optional(), env_file: z.string().min(1).optional() })
   .nullable()
 
+const hasNoDots = (path: string) => !path.split('/').some((part) => part === '..' || part === '.')
+
 const CredentialTarget = z
   .string()
-  .regex(/^(?:~|\/)(?:\/?[^\0]*)$/, 'an absolute path, or one that begins with "~/"')
-  .refine((path) => !path.split('/').some((part) => part === '..' || part === '.'), 'no "." and ".."')
+  .regex(/^(?:~|~?\/[^\0]*)$/, 'an absolute path, or one that begins with "~/"')
+  .refine(hasNoDots, 'no "." and ".."')
+
+/** A part of a folder, by its path in there. */
+const FolderPart = z
+  .string()
+  .regex(/^[^/\0][^\0]*$/, 'a relative path')
+  .refine(hasNoDots, 'no "." and ".."')
 
 const CredentialsFile = z.strictObject({
   environment: z.record(VariableName, SecretFile).default({}),
@@ -52,7 +60,7 @@ const CredentialsFile = z.strictObject({
         source: z.string().refine(isAbsolute, 'an absolute path'),
         target: CredentialTarget,
         mode: z.enum(['mount', 'copy']).default('mount'),
-        only: z.array(z.string().min(1)).optional(),
+        only: z.array(FolderPart).optional(),
         optional: z.boolean().default(false),
       }),
     )
@@ -85,16 +93,31 @@ export function readConfigFile(
 
 function parseConfigFile(path: string | undefined): z.infer<typeof ConfigFile> {
   if (path === undefined) return ConfigFile.parse({})
-  let content: unknown
-  try {
-    content = parseYaml(readFileSync(path, 'utf8')) ?? {}
-  } catch (error) {
-    throw new ConfigError(`CO_CONFIG=${path}: cannot be read: ${messageOf(error).split('\n')[0]}`)
-  }
+  const content = parseYamlFile(path)
   const parsed = ConfigFile.safeParse(content)
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   throw new ConfigError(`CO_CONFIG=${path}: ${issue?.path.join('.')}: ${issue?.message}`)
+}
+
+/** A message tells where the fault is, never what stands there: it may be a secret. */
+function parseYamlFile(path: string): unknown {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new ConfigError(`CO_CONFIG=${path}: cannot be read: ${messageOf(error)}`)
+  }
+  const document = parseDocument(text)
+  const [fault] = document.errors
+  try {
+    if (fault === undefined) return document.toJS() ?? {}
+  } catch {
+    throw new ConfigError(`CO_CONFIG=${path}: is not valid YAML: an alias without an anchor`)
+  }
+  throw new ConfigError(
+    `CO_CONFIG=${path}: is not valid YAML${fault.linePos ? ` at line ${fault.linePos[0].line}` : ''}`,
+  )
 }
 
 /** The built-in profiles and the operator's, each of which extends one that stands before it. */

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-const NOTATION = /^(\d{1,15})(?:\.(\d{1,6}))?([bkmgt])b?$/i
+const NOTATION = /^(\d{1,15})(?:\.(\d{1,6}))?(b|[kmgt]b?)$/i
 const FACTOR = { b: 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 } as const
 const MIB = FACTOR.m
 /** Less than this no engine starts. */
@@ -15,7 +15,7 @@ export function parseMemorySize(text: string): number | undefined {
   const match = NOTATION.exec(text)
   if (match === null) return undefined
   const [, whole = '', fraction = '', unit = ''] = match
-  const factor = FACTOR[unit.toLowerCase() as keyof typeof FACTOR]
+  const factor = FACTOR[unit.charAt(0).toLowerCase() as keyof typeof FACTOR]
   const bytes = Number(`${whole}.${fraction || '0'}`) * factor
   return Number.isSafeInteger(bytes) ? bytes : Math.floor(bytes)
 }

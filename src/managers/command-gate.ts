@@ -5,6 +5,7 @@ export class CommandGate {
   #inside = 0
   #opening: PromiseWithResolvers<void> | undefined
   #emptied: PromiseWithResolvers<void> | undefined
+  #closing: Promise<unknown> = Promise.resolve()
 
   get busy(): boolean {
     return this.#inside > 0
@@ -25,9 +26,16 @@ export class CommandGate {
 
   /**
    * Runs `work` with no command inside: waits so many milliseconds for those that run, then refuses
-   * (`conflict`) and lets new ones in again.
+   * (`conflict`) and lets new ones in again. One at a time, in the order they came.
    */
-  async closed<T>(waitMs: number, work: () => Promise<T>): Promise<T> {
+  closed<T>(waitMs: number, work: () => Promise<T>): Promise<T> {
+    const turn =
+      this.#opening === undefined ? this.#close(waitMs, work) : this.#closing.then(() => this.#close(waitMs, work))
+    this.#closing = turn.catch(() => {})
+    return turn
+  }
+
+  async #close<T>(waitMs: number, work: () => Promise<T>): Promise<T> {
     if (this.#inside > 0 && waitMs <= 0) throw busy(this.#inside)
     const opening = Promise.withResolvers<void>()
     this.#opening = opening

@@ -26,10 +26,14 @@ export interface GitWorktree {
   mounts: readonly HostMount[]
   /** Inside the container. */
   folders: WorktreeFolders
+  /** The folder that all worktrees of the repository share, by our path. */
+  repository: string
 }
 
 /** Parts of the shared folder that are read-only inside, where they are there. */
-const GUARDED = ['config', 'config.worktree', 'modules', 'worktrees']
+const GUARDED = ['config', 'config.worktree', 'info', 'modules', 'worktrees']
+/** Parts of the worktree's own folder that git of the host obeys. */
+const OWN_GUARDED = ['commondir', 'gitdir', 'config.worktree']
 const MAX_POINTER_BYTES = 8 * 1024
 const OWN_POINTER = `${WORKSPACE_FOLDER}/.git`
 
@@ -50,6 +54,7 @@ export async function readWorktree(
   const recordedCommon = (await content(join(gitDir, 'commondir'))) ?? ''
   if (recordedCommon === '') throw invalid(`${gitDir} has no commondir: it is not the folder of a worktree`)
   const commonDir = await allowed(resolve(gitDir, paths.toLocal(recordedCommon)))
+  if (dirname(gitDir) !== join(commonDir, 'worktrees')) throw invalid(`${gitDir} is not beneath ${commonDir}/worktrees`)
   await requireSameRepository(commonDir, repository, allowed)
   const recordedPointer = await backPointer(gitDir, pointer, paths)
 
@@ -57,7 +62,7 @@ export async function readWorktree(
   const commonTarget = posix.resolve(gitDirTarget, recordedCommon)
   // Git takes a worktree for gone, and cleans it away, where its repository's note of it leads nowhere.
   const pointerTarget = posix.resolve(gitDirTarget, recordedPointer)
-  for (const target of [commonTarget, pointerTarget]) requireMountTarget(target)
+  for (const target of [gitDirTarget, commonTarget, pointerTarget]) requireMountTarget(target)
   const guarded = await guardedParts(commonDir, gitDir)
   return {
     mounts: [
@@ -69,19 +74,16 @@ export async function readWorktree(
         readOnly: true,
       })),
       { source: gitDir, target: gitDirTarget, readOnly: false },
-      ...((await exists(join(gitDir, 'config.worktree')))
-        ? [
-            {
-              source: join(gitDir, 'config.worktree'),
-              target: posix.join(gitDirTarget, 'config.worktree'),
-              readOnly: true,
-            },
-          ]
-        : []),
+      ...(await present(gitDir, OWN_GUARDED)).map((name) => ({
+        source: join(gitDir, name),
+        target: posix.join(gitDirTarget, name),
+        readOnly: true,
+      })),
       { source: pointer, target: OWN_POINTER, readOnly: true },
       ...(pointerTarget === OWN_POINTER ? [] : [{ source: pointer, target: pointerTarget, readOnly: true }]),
     ],
     folders: { gitDir: gitDirTarget, commonDir: commonTarget },
+    repository: commonDir,
   }
 }
 
@@ -125,14 +127,27 @@ async function guardedParts(commonDir: string, gitDir: string): Promise<string[]
   if (!(await exists(join(commonDir, 'hooks')))) {
     throw invalid(`${commonDir} has no folder "hooks" that could be mounted read-only`, 'Make an empty one there.')
   }
-  const config = (await content(join(commonDir, 'config'), Number.POSITIVE_INFINITY)) ?? ''
-  if (/^\s*worktreeconfig\s*(=\s*(true|yes|on|1))?\s*$/im.test(config)) {
+  if (mentionsWorktreeConfig((await content(join(commonDir, 'config'), Number.POSITIVE_INFINITY)) ?? '')) {
     for (const file of [join(commonDir, 'config.worktree'), join(gitDir, 'config.worktree')]) {
       if (!(await exists(file))) throw invalid(`${file} is missing while extensions.worktreeConfig is on`, 'Make it.')
     }
   }
-  const present = await Promise.all(GUARDED.map((name) => exists(join(commonDir, name))))
-  return ['hooks', ...GUARDED.filter((_, index) => present[index])]
+  return ['hooks', ...(await present(commonDir, GUARDED))]
+}
+
+/** True unless a repository's config surely does not switch `extensions.worktreeConfig` on. */
+function mentionsWorktreeConfig(config: string): boolean {
+  return config
+    .split('\n')
+    .filter((line) => !/^\s*[#;]/.test(line))
+    .some(
+      (line) => /worktreeconfig/i.test(line) && !/worktreeconfig\s*=\s*"?(false|no|off|0)?"?\s*([#;].*)?$/i.test(line),
+    )
+}
+
+async function present(folder: string, names: readonly string[]): Promise<string[]> {
+  const there = await Promise.all(names.map((name) => exists(join(folder, name))))
+  return names.filter((_, index) => there[index])
 }
 
 async function content(path: string, limit = MAX_POINTER_BYTES): Promise<string | undefined> {

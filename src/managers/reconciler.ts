@@ -13,8 +13,8 @@ import type { RelicEntry } from './relic-life.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { ToolEntry } from './tool-execution.ts'
 import type { ToolManager } from './tool-manager.ts'
-import type { WorkerEntry } from './worker-life.ts'
 import type { WorkerManager } from './worker-manager.ts'
+import type { WorkerEntry } from './worker-record.ts'
 
 export interface ReconcilerOptions {
   engine: Engine

@@ -85,21 +85,23 @@ export class VolumeResolver {
     return this.#hostPaths.toEngine(path)
   }
 
+  /** The engine's name of a caller's volume: the operator's, the session's, or the worker's own. */
+  async namedVolume(name: string, owner: VolumeOwner): Promise<string> {
+    const [decision] = this.decide([{ source: name, target: '/volume', read_only: false }])
+    if (decision === undefined) throw new Error('a volume was decided to nothing')
+    return this.#source(decision, owner)
+  }
+
   async #source(decision: VolumeDecision, owner: VolumeOwner): Promise<string> {
+    const { session, worker, open } = owner
     if (decision.type === 'shared') return decision.source
     if (decision.type === 'host') return this.#hostPaths.toEngine(await this.allowedHostPath(decision.source))
-    if (owner.session === undefined) {
-      if (owner.worker === undefined) throw new Error('a volume has neither a session nor a worker')
-      const volume = await this.workerVolume(decision.source, {
-        worker: owner.worker,
-        session: undefined,
-        open: owner.open,
-      })
-      return volume.name
+    if (session !== undefined) {
+      const name = sessionVolumeName(session, decision.source)
+      return (await this.#ensure(name, { id: name, session, name: decision.source }, open)).name
     }
-    const name = sessionVolumeName(owner.session, decision.source)
-    await this.#ensure(name, { id: name, session: owner.session, name: decision.source }, owner.open)
-    return name
+    if (worker === undefined) throw new Error('a volume has neither a session nor a worker')
+    return (await this.workerVolume(decision.source, { worker, session, open })).name
   }
 
   /** A host path with its symlinks resolved; one that leads out of the allowed folders is denied. */

@@ -3,29 +3,29 @@
  * ready side by side where they do not need each other.
  */
 import { randomUUID } from 'node:crypto'
-import { stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
-import type { StartWorker, Workspace } from '../domain/worker.ts'
+import type { StartWorker } from '../domain/worker.ts'
 import type { ImageInfo } from '../engine/engine.ts'
 import type { HealthcheckSpec, MountSpec, NetworkAttachment } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import type { CredentialSet } from '../policy/credentials.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
-import { identityEnvironment, type WorktreeFolders } from '../policy/worker-environment.ts'
+import { identityEnvironment } from '../policy/worker-environment.ts'
 import { commandForm, planWorker, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import type { CredentialManager, CredentialOwner, Secrets } from './credential-manager.ts'
 import type { DockerManager } from './docker-manager.ts'
-import { readWorktree } from './git-worktree.ts'
 import type { HostPaths } from './host-paths.ts'
 import type { ImageManager, ResolvedImage } from './image-manager.ts'
-import type { ImageUsers, NumericUser } from './image-users.ts'
+import type { ImageUsers } from './image-users.ts'
 import { containerName } from './names.ts'
 import type { NetworkManager } from './network-manager.ts'
 import { packPrivate } from './private-files.ts'
 import type { Toolbox } from './toolbox.ts'
 import { PRIVATE_FOLDER, programPath } from './toolbox-programs.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
+import { workerHome, workerUser } from './worker-user.ts'
+import { mountWorkspace, sharedRepository, workspaceOwner } from './worker-workspace.ts'
 
 export interface BlueprintDeps {
   docker: DockerManager
@@ -61,33 +61,8 @@ export interface MadeContainer {
   network: { mode: StartWorker['network']; id: string | null; name: string | null }
 }
 
-/** For workspaces that no host folder and no image gives a user. */
-const DEFAULT_USER = '1000:1000'
-const DEFAULT_HOME = '/home/worker'
-/** Name of the volume that a worker without a workspace of the caller's has. */
-const OWN_WORKSPACE = 'workspace'
 /** What a worker does whose image has no command. */
 const IDLE = ['/.toolbox/busybox', 'tail', '-f', '/dev/null']
-
-interface WorkspaceMounts {
-  mounts: MountSpec[]
-  worktree: WorktreeFolders | undefined
-}
-
-/** Refuses a workspace that cannot be mounted, before anything is made. */
-export async function checkWorkspace(
-  workspace: Workspace | undefined,
-  { volumes, hostPaths }: Pick<BlueprintDeps, 'volumes' | 'hostPaths'>,
-): Promise<void> {
-  if (workspace === undefined || 'volume' in workspace) return
-  const allowed = (path: string) => volumes.allowedHostPath(path)
-  if ('host_path' in workspace) {
-    const path = await allowed(workspace.host_path)
-    if ((await stat(path)).isDirectory()) return
-    throw new AppError('validation_failed', `workspace.host_path: "${workspace.host_path}" is not a folder`)
-  }
-  await readWorktree(workspace.git_worktree, hostPaths, allowed)
-}
 
 export class WorkerBlueprint {
   readonly #deps: BlueprintDeps
@@ -109,12 +84,13 @@ export class WorkerBlueprint {
       images.resolve(request, session ?? '', signal),
       this.#network(),
       toolbox.mount(),
-      this.#hostOwner(),
+      workspaceOwner(request.workspace, this.#deps.volumes),
     ])
     signal.throwIfAborted()
-    const user = await this.#user(image, hostOwner)
-    const home = this.#home(image, user)
-    const workspace = await this.#workspace(user.uid !== 0)
+    const { profile } = this.#decision
+    const user = await workerUser(request, profile, { image, hostOwner }, this.#deps.imageUsers)
+    const home = workerHome(request, image, user)
+    const workspace = await mountWorkspace(request, user.uid !== 0, this.#deps)
     const owner: CredentialOwner = { worker: request.worker_id, session, home, uid: user.uid, gid: user.gid }
     const [further, credentials] = await Promise.all([
       this.#deps.volumes.resolve(this.#decision.volumes, {
@@ -127,7 +103,7 @@ export class WorkerBlueprint {
     const mounts = distinct([...workspace.mounts, ...further, ...credentials.mounts, tools])
     signal.throwIfAborted()
     const name = containerName('worker', request.worker_id, session ?? '', identity.nonce)
-    const plan = planWorker(request, this.#decision.profile, {
+    const plan = planWorker(request, profile, {
       argv: this.#argv(image),
       environment: {
         HOME: home,
@@ -172,6 +148,11 @@ export class WorkerBlueprint {
     })
   }
 
+  /** The main repository that the worker shares with git of the host; undefined where it has none. */
+  sharedRepository(): Promise<string | undefined> {
+    return sharedRepository(this.#request.workspace, this.#deps)
+  }
+
   /** The worker's own command, or the image's, held by a stdin that stays open. */
   #argv(image: ImageInfo): string[] {
     const { command, entrypoint } = this.#request
@@ -183,76 +164,6 @@ export class WorkerBlueprint {
     if (command !== undefined) return [start, 'closed', ...program, ...command]
     const whole = [...program, ...(entrypoint === undefined ? image.command : [])]
     return [start, 'open', ...(whole.length > 0 ? whole : IDLE)]
-  }
-
-  /** Whose the workspace's folder on the host is. */
-  async #hostOwner(): Promise<{ uid: number; gid: number } | undefined> {
-    const { workspace } = this.#request
-    const path =
-      workspace === undefined || 'volume' in workspace
-        ? undefined
-        : 'host_path' in workspace
-          ? workspace.host_path
-          : workspace.git_worktree.path
-    if (path === undefined) return undefined
-    const { uid, gid } = await stat(await this.#deps.volumes.allowedHostPath(path))
-    return { uid, gid }
-  }
-
-  /**
-   * The profile's user, the request's, the owner of the workspace's folder (so that it can work there
-   * and its files are the owner's), the image's where that is not root, or 1000.
-   */
-  async #user(image: ImageInfo, hostOwner: { uid: number; gid: number } | undefined): Promise<NumericUser> {
-    const { imageUsers } = this.#deps
-    const forced = this.#decision.profile.user
-    if (forced !== undefined) return imageUsers.resolve(image, forced)
-    if (this.#request.user !== undefined) {
-      const asked = await imageUsers.resolve(image, this.#request.user)
-      if (asked.uid !== 0 || hostOwner?.uid === 0) return asked
-      throw new AppError('policy_denied', 'A worker does not run as root', {
-        hint: 'Leave "user" out, or name another. Only on a workspace that is root\'s does a worker run as root, without capabilities.',
-      })
-    }
-    if (hostOwner !== undefined) return imageUsers.resolve(image, `${hostOwner.uid}:${hostOwner.gid}`)
-    const own = image.user === '' ? undefined : await imageUsers.resolve(image, image.user)
-    return own !== undefined && own.uid !== 0 ? own : imageUsers.resolve(image, DEFAULT_USER)
-  }
-
-  #home(image: ImageInfo, user: NumericUser): string {
-    const given = this.#request.environment['HOME']
-    if (given?.startsWith('/')) return given
-    const ofImage = image.environment.find((entry) => entry.startsWith('HOME=/'))?.slice('HOME='.length)
-    return user.home ?? ofImage ?? DEFAULT_HOME
-  }
-
-  async #workspace(open: boolean): Promise<WorkspaceMounts> {
-    const { volumes, hostPaths } = this.#deps
-    const { session_id: session, worker_id: worker, workspace } = this.#request
-    if (workspace !== undefined && 'git_worktree' in workspace) {
-      const allowed = (path: string) => volumes.allowedHostPath(path)
-      const { mounts, folders } = await readWorktree(workspace.git_worktree, hostPaths, allowed)
-      const binds = mounts.map(({ source, target, readOnly }): MountSpec => {
-        return { type: 'bind', source: hostPaths.toEngine(source), target, readOnly }
-      })
-      return { mounts: binds, worktree: folders }
-    }
-    if (workspace !== undefined && 'host_path' in workspace) {
-      const source = hostPaths.toEngine(await volumes.allowedHostPath(workspace.host_path))
-      const mount: MountSpec = { type: 'bind', source, target: WORKSPACE_FOLDER, readOnly: false }
-      return { mounts: [mount], worktree: undefined }
-    }
-    // The engine would give an empty volume the mode of the working directory that it makes, which is root's.
-    const mount = { target: WORKSPACE_FOLDER, readOnly: false }
-    if (workspace === undefined) {
-      const { name } = await volumes.workerVolume(OWN_WORKSPACE, { worker, session, open })
-      return { mounts: [{ type: 'volume', source: name, keepAsIs: true, ...mount }], worktree: undefined }
-    }
-    const [decision] = volumes.decide([{ source: workspace.volume, target: WORKSPACE_FOLDER, read_only: false }])
-    if (decision === undefined) throw new Error('a volume was decided to nothing')
-    const [resolved] = await volumes.resolve([decision], { session, worker, open })
-    if (resolved?.type !== 'volume') throw new Error('a named volume was resolved to something else')
-    return { mounts: [{ ...resolved, keepAsIs: true }], worktree: undefined }
   }
 
   async #network(): Promise<{ attachment: NetworkAttachment; view: MadeContainer['network'] }> {

@@ -22,7 +22,7 @@ export function capacityOf(
   return {
     running: running.length,
     memory_limit_bytes: running.reduce((sum, request) => sum + memoryBytes(request), 0),
-    cpu_limit: Math.round(running.reduce((sum, request) => sum + request.cpu_limit, 0) * 1000) / 1000,
+    cpu_limit: thousandths(running.reduce((sum, request) => sum + request.cpu_limit, 0)),
     host: { memory_bytes: host.memoryBytes, cores: host.cores },
     allowed: {
       workers: limits.workers ?? null,
@@ -42,7 +42,7 @@ export function requireCapacity(request: StartWorker, used: WorkerCapacity): voi
       `the running workers may use ${mebibytes(used.memory_limit_bytes)} of ${mebibytes(memory_bytes)} of memory, and this one asks for ${mebibytes(memory)}`,
     )
   }
-  if (cpus !== null && used.cpu_limit + request.cpu_limit > cpus) {
+  if (cpus !== null && thousandths(used.cpu_limit + request.cpu_limit) > cpus) {
     throw exceeded(
       `the running workers may use ${used.cpu_limit} of ${cpus} cores, and this one asks for ${request.cpu_limit}`,
     )
@@ -54,6 +54,11 @@ function exceeded(why: string): AppError {
     retryAfterSeconds: RETRY_AFTER_SECONDS,
     hint: 'Stop workers that are not needed, or ask for less. The operator sets CO_MAX_WORKERS, CO_WORKERS_MEMORY and CO_WORKERS_CPUS.',
   })
+}
+
+/** Sums of fractions of cores are not exact. */
+function thousandths(cores: number): number {
+  return Math.round(cores * 1000) / 1000
 }
 
 function mebibytes(bytes: number): string {

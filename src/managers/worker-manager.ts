@@ -12,10 +12,12 @@ import { requireGpu } from './gpu.ts'
 import { KeyedTurns } from './keyed-turns.ts'
 import { newId } from './names.ts'
 import type { SessionGate } from './session-gate.ts'
-import { checkWorkspace, newNonce, type WorkerDecision } from './worker-blueprint.ts'
+import { newNonce, type WorkerDecision } from './worker-blueprint.ts'
 import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacity.ts'
-import { DELETED, LIVE, type WorkerEntry, WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
+import { WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
+import { DELETED, LIVE, type WorkerEntry } from './worker-record.ts'
 import { takeSnapshot } from './worker-snapshot.ts'
+import { checkWorkspace } from './worker-workspace.ts'
 
 export interface WorkerManagerOptions extends WorkerLifeDeps {
   engineInfo: EngineInfo

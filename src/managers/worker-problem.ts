@@ -112,3 +112,17 @@ export const LOST: Failure = {
   message: 'The container was removed by somebody else while it ran',
   hint: 'Start it again: the workspace is kept.',
 }
+
+/** What the record of a worker keeps that made a file which would have taken over git of the host. */
+export const BREACH: Failure = {
+  code: 'killed',
+  message: 'It made a file "commondir" in the main repository, which would have taken over git of the host',
+  hint: 'The file is removed. Look at what the worker ran before it is started again.',
+}
+
+/** Why a worker ended, where its end is a failure. */
+export function workerFailure(state: ContainerState): Failure {
+  if (state.exitCode === 0) return { code: 'nonzero_exit', message: 'The command ended with exit code 0', hint: null }
+  const failure = failureOf(state)
+  return failure.code === 'oom_killed' ? { ...failure, hint: 'Raise memory_limit.' } : failure
+}

@@ -5,7 +5,7 @@ import type { Engine } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import { encodeLabels } from '../labels.ts'
 import type { Store } from '../store/store.ts'
-import type { WorkerEntry } from './worker-life.ts'
+import type { WorkerEntry } from './worker-record.ts'
 
 /** What the service sets in a container itself. */
 const OWN_VARIABLES = [

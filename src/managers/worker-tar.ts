@@ -30,6 +30,8 @@ export function packFile(
     if (error) tar.destroy(error)
     else tar.finalize()
   })
+  // Content of another size than it was said to have is the sink's failure.
+  sink.on('error', (error) => tar.destroy(error))
   content.on('error', (error) => tar.destroy(error))
   content.pipe(sink)
   return tar
@@ -61,10 +63,12 @@ async function passOn(
   try {
     for await (const entry of entries) {
       const { type, size = 0, mode = 0o644, mtime = new Date() } = entry.header
-      const name = posix.normalize(entry.header.name).replace(/\/$/, '')
-      if (name.startsWith('/') || name.split('/').includes('..')) {
+      const parts = entry.header.name.split('/').filter((part) => part !== '' && part !== '.')
+      if (entry.header.name.startsWith('/') || parts.includes('..')) {
         throw invalidTar(`"${entry.header.name}" leads out of the folder`)
       }
+      const name = parts.join('/')
+      if (name === '' && type !== 'directory') throw invalidTar('a file has no name')
       if (type !== 'file' && type !== 'directory')
         throw invalidTar(`"${name}" is a ${type}; only files and folders are taken`)
       written.bytes += size
@@ -75,7 +79,7 @@ async function passOn(
         await pipeline(ReadableStream.from(entry), tar.entry({ ...header, size }) as unknown as NodeJS.WritableStream)
       else {
         // The folder itself is there, or was made above.
-        if (name !== '.') tar.entry({ ...header, name: `${header.name}/`, type: 'directory' })
+        if (name !== '') tar.entry({ ...header, name: `${header.name}/`, type: 'directory' })
         entry.resume()
       }
     }

@@ -11,6 +11,8 @@ const DEFAULTS: Readonly<Record<string, ExitMeaning>> = {
   '143': { meaning: 'stopped', action: 'stop' },
 }
 const OOM_CODE = '137'
+/** A shell tells a signal as 128 and its number. */
+const LAST_SIGNAL = 64
 /** By convention of shells, init and engine: what could not be started will not start the next time. */
 const NOT_STARTED = new Set([125, 126, 127])
 
@@ -23,6 +25,6 @@ export function exitMeaning(end: { exitCode: number; oomKilled: boolean }, given
   const known = code === OOM_CODE ? undefined : (given[code] ?? DEFAULTS[code])
   if (known !== undefined) return known
   if (NOT_STARTED.has(end.exitCode)) return { meaning: 'not started', action: 'fail' }
-  if (end.exitCode > 128) return { meaning: 'killed', action: 'restart' }
+  if (end.exitCode > 128 && end.exitCode <= 128 + LAST_SIGNAL) return { meaning: 'killed', action: 'restart' }
   return { meaning: 'failed', action: 'restart' }
 }

@@ -19,8 +19,8 @@ import {
 import { AppError } from '../errors.ts'
 import type { LogReader } from '../managers/log-reader.ts'
 import type { WorkerHealthManager } from '../managers/worker-health-manager.ts'
-import { LIVE } from '../managers/worker-life.ts'
 import type { WorkerManager } from '../managers/worker-manager.ts'
+import { LIVE } from '../managers/worker-record.ts'
 import { sendLogs } from './logs.ts'
 import { textOrEvents } from './tools.ts'
 

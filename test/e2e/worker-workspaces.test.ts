@@ -226,6 +226,8 @@ describe('a git worktree as workspace', () => {
       'rm -f /workspace/.git',
       'rm -rf $GIT_MAIN_DIR/worktrees/two',
       'mv $GIT_MAIN_DIR/hooks $GIT_MAIN_DIR/hooks2',
+      'echo /workspace/evil > $GIT_WORKTREE_DIR/commondir',
+      'echo x > $GIT_MAIN_DIR/info/attributes',
     ]) {
       expect((await client.exec('guarded', attempt)).exit_code, attempt).not.toBe(0)
     }
@@ -234,6 +236,21 @@ describe('a git worktree as workspace', () => {
     expect(await git(worktree, 'status', '--porcelain')).toBe('')
     expect(await client.output('guarded', 'git status --porcelain && git log --format=%s')).toBe('first')
     await client.delete('/containers/worker/guarded')
+  })
+
+  it('ends a worker that would send git of the host elsewhere, and removes what it made', async () => {
+    const { repository, worktree } = await repositoryWithWorktree('breach')
+    await client.startWorker('breach', {
+      image: WORKER,
+      workspace: { git_worktree: { path: worktree, repository } },
+    })
+    await client.exec('breach', 'mkdir evil && echo "[core] fsmonitor = touch pwned" > evil/config')
+    await client.exec('breach', 'echo /workspace/evil > $GIT_MAIN_DIR/commondir; sleep 5')
+    await expect.poll(async () => (await client.worker('breach')).status).toBe('failed')
+    expect(await client.worker('breach')).toMatchObject({ failure: { code: 'killed' }, restarts: 0 })
+    expect(await readdir(join(repository, '.git'))).not.toContain('commondir')
+    expect(await git(repository, 'status', '--porcelain')).toBe('')
+    await client.delete('/containers/worker/breach')
   })
 
   it('is refused where it does not belong to the repository, moved, or is none', async () => {

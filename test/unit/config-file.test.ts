@@ -45,6 +45,16 @@ describe('without a file', () => {
   })
 })
 
+describe('a file that is not YAML', () => {
+  it.each([
+    ['an alias', `credentials: { a: { environment: { TOKEN: *${SECRET} } } }`],
+    ['a brace', `credentials: { a: { environment: { TOKEN: "${SECRET}" }`],
+    ['a tab', `credentials:\n\t${SECRET}: 1`],
+  ])('is told without what stands in it: %s', async (_what, content) => {
+    expect(await refusal(content)).not.toContain(SECRET)
+  })
+})
+
 describe('profiles', () => {
   it('may fix the user, and forbid a writable root', async () => {
     const { profiles } = await read(`
@@ -173,6 +183,9 @@ credentials:
     ['no target', '{files: [{source: /a}]}', 'files.0.target'],
     ['a target that leads up', '{files: [{source: /a, target: ~/../x}]}', 'files.0.target'],
     ['a target with a dot', '{files: [{source: /a, target: /x/./y}]}', 'files.0.target'],
+    ["another user's home", '{files: [{source: /a, target: ~root/.ssh}]}', 'files.0.target'],
+    ['a part that leads out', '{files: [{source: /a, target: /a, mode: copy, only: [../../x]}]}', 'files.0.only.0'],
+    ['an absolute part', '{files: [{source: /a, target: /a, mode: copy, only: [/etc/x]}]}', 'files.0.only.0'],
     ['an unknown mode', '{files: [{source: /a, target: /a, mode: link}]}', 'files.0.mode'],
     ['an empty name of a part', '{files: [{source: /a, target: /a, only: [""]}]}', 'files.0.only'],
     ['a git without a token', '{git: {username: x}}', 'git.token'],

@@ -66,6 +66,7 @@ describe('parseMemorySize', () => {
     '4p',
     '4gg',
     '4kbb',
+    '4bb',
     '4 gigabytes',
     'Infinityg',
     'NaNg',

@@ -6,6 +6,23 @@ import { rejection } from '../support/streams.ts'
 const LONG = 5_000
 
 describe('CommandGate', () => {
+  it('lets one piece of work in after the other, with no command between', async () => {
+    const gate = new CommandGate()
+    const inside = await gate.enter()
+    const events: string[] = []
+    const work = (name: string) => async () => {
+      events.push(`${name} begins`)
+      await setImmediate()
+      events.push(`${name} ends`)
+    }
+    const both = [gate.closed(LONG, work('first')), gate.closed(LONG, work('second'))]
+    inside()
+    await Promise.all(both)
+    expect(events).toEqual(['first begins', 'first ends', 'second begins', 'second ends'])
+    await gate.enter()
+    expect(gate.busy).toBe(true)
+  })
+
   it('is busy while a command is inside', async () => {
     const gate = new CommandGate()
     expect(gate.busy).toBe(false)

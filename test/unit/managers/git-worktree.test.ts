@@ -92,10 +92,13 @@ describe('readWorktree', () => {
         { source: join(commonDir, 'config'), target: join(commonDir, 'config'), readOnly: true },
         { source: join(commonDir, 'worktrees'), target: join(commonDir, 'worktrees'), readOnly: true },
         { source: gitDir, target: gitDir, readOnly: false },
+        { source: join(gitDir, 'commondir'), target: join(gitDir, 'commondir'), readOnly: true },
+        { source: join(gitDir, 'gitdir'), target: join(gitDir, 'gitdir'), readOnly: true },
         { source: join(tree, '.git'), target: '/workspace/.git', readOnly: true },
         { source: join(tree, '.git'), target: join(tree, '.git'), readOnly: true },
       ],
       folders: { gitDir, commonDir },
+      repository: commonDir,
     })
   })
 
@@ -216,6 +219,17 @@ describe('readWorktree', () => {
 describe('readWorktree refuses', () => {
   const INVALID = { code: 'validation_failed', details: { errors: [{ path: 'workspace.git_worktree' }] } }
 
+  it('a folder of the repository that lies elsewhere than worktrees lie', async () => {
+    const layout = await makeWorktree()
+    const elsewhere = join(layout.commonDir, 'elsewhere')
+    await rename(layout.gitDir, elsewhere)
+    await write(join(elsewhere, 'commondir'), '..\n')
+    await write(join(layout.tree, '.git'), `gitdir: ${elsewhere}\n`)
+    const error = await refusal(layout)
+    expect(error).toMatchObject(INVALID)
+    expect(error.message).toContain('is not beneath')
+  })
+
   it('a folder that is no worktree', async () => {
     const layout = await makeWorktree()
     await rm(join(layout.tree, '.git'))
@@ -316,6 +330,11 @@ describe('readWorktree refuses', () => {
     'WORKTREECONFIG = On',
     'worktreeConfig = 1',
     'worktreeConfig',
+    'worktreeConfig = "true"',
+    'worktreeConfig = true # for one',
+    'worktreeConfig = true ; for one',
+    'worktreeConfig = 2',
+    '[extensions] worktreeConfig = true',
   ])('a config of its own that is missing while git reads one: %s', async (line) => {
     const layout = await makeWorktree()
     await write(join(layout.commonDir, 'config'), `[core]\n\tbare = false\n[extensions]\n\t${line}\n`)
@@ -331,11 +350,14 @@ describe('readWorktree refuses', () => {
     }
   })
 
-  it('nothing where git reads no such config', async () => {
-    const layout = await makeWorktree()
-    await write(join(layout.commonDir, 'config'), '[extensions]\n\tworktreeConfig = false\n')
-    expect((await read(layout)).folders.commonDir).toBe(layout.commonDir)
-  })
+  it.each(['worktreeConfig = false', 'worktreeConfig = "no" # none', '# worktreeConfig = true'])(
+    'nothing where git reads no such config: %s',
+    async (line) => {
+      const layout = await makeWorktree()
+      await write(join(layout.commonDir, 'config'), `[extensions]\n\t${line}\n`)
+      expect((await read(layout)).folders.commonDir).toBe(layout.commonDir)
+    },
+  )
 
   it.each([
     ['the worktree', (layout: Layout) => [layout.main]],

@@ -50,6 +50,11 @@ describe('capacityOf', () => {
 })
 
 describe('requireCapacity', () => {
+  it('takes what just fits, although sums of fractions are not exact', () => {
+    expect(() => ask({ cpus: 3.3 }, [['1g', 1.1]], '1g', 2.2)).not.toThrow()
+    expect(() => ask({ cpus: 3.3 }, [['1g', 1.1]], '1g', 2.201)).toThrow()
+  })
+
   it('lets any worker in where there is no bound, even beyond the host', () => {
     expect(ask({}, [['1t', 1000]], '1t', 1000)).toBeUndefined()
   })

@@ -212,8 +212,34 @@ describe('packFile', () => {
     expect(namesOf(await packed([Buffer.from('x')], 1, ['x']))).toEqual(['x'])
   })
 
+  it.each([
+    ['less than it was said to have', () => Readable.from([Buffer.from('abc')]), 5],
+    ['more than it was said to have', () => Readable.from([Buffer.from('abcdefgh')]), 5],
+    ['that breaks off', () => Readable.from(breakingOff()), 5],
+  ])('fails alone for content of %s', async (_what, content, bytes) => {
+    const failed = await rejection(readTar(packFile(content(), { names: ['x'], bytes, mode: 0o644, owner: OWNER })))
+    expect(failed).toBeInstanceOf(Error)
+  })
+
   it('packs an empty file', async () => {
     expect((await packed([], 0, ['x'])).map(({ name, content }) => [name, content.length])).toEqual([['x', 0]])
+  })
+})
+
+async function* breakingOff() {
+  yield Buffer.from('abc')
+  throw new Error('the caller went away')
+}
+
+describe('repack refuses', () => {
+  it.each([
+    ['the root folder', { name: '/', type: 'directory' as const }],
+    ['a file that stands for the folder', { name: '.', content: 'x' }],
+    ['a file that climbs back to it', { name: 'a/..', content: 'x' }],
+  ])('%s', async (_what, entry) => {
+    const { error, entries } = await repacked(await makeTar(entry))
+    expect(error).toMatchObject({ code: 'validation_failed' })
+    expect(entries.filter(({ type }) => type === 'file')).toEqual([])
   })
 })
 

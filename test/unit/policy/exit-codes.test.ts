@@ -20,6 +20,9 @@ describe('exitMeaning', () => {
     [137, 'killed', 'restart'],
     [139, 'killed', 'restart'],
     [143, 'stopped', 'stop'],
+    [192, 'killed', 'restart'],
+    [193, 'failed', 'restart'],
+    [255, 'failed', 'restart'],
   ])('takes %i for "%s", and would %s', (code, meaning, action) => {
     expect(ended(code)).toEqual({ meaning, action })
   })

@@ -1,0 +1,74 @@
+import { timestamp } from '../domain/common.ts'
+import type { StartWorker, Worker, WorkerStatus } from '../domain/worker.ts'
+import type { ContainerState } from '../engine/engine.ts'
+import { AppError } from '../errors.ts'
+import { exitMeaning } from '../policy/exit-codes.ts'
+import type { Entry } from '../store/records.ts'
+import type { SpoolWriter } from '../store/spool-writer.ts'
+import type { Store } from '../store/store.ts'
+
+export type WorkerEntry = Entry<StartWorker, Worker>
+
+/** Row status of a worker that callers do not see any more. */
+export const DELETED = 'deleted'
+
+/** States in which a worker has a container that runs, or is about to. */
+export const LIVE: ReadonlySet<WorkerStatus> = new Set<WorkerStatus>(['preparing', 'starting', 'running', 'paused'])
+
+/** What is known of a worker: its row in the store, kept in step with each change, and its output. */
+export class WorkerRecord {
+  readonly entry: WorkerEntry
+  readonly request: StartWorker
+  readonly #store: Store
+  #spool: SpoolWriter | undefined
+
+  constructor(store: Store, entry: WorkerEntry, request: StartWorker) {
+    this.#store = store
+    this.entry = entry
+    this.request = request
+  }
+
+  get isLive(): boolean {
+    return LIVE.has(this.entry.view.status)
+  }
+
+  /** Changes what callers see, in the store and, where the status changes, in its log. */
+  async update(change: Partial<Worker> & { status: WorkerStatus }, rowStatus: string = change.status): Promise<void> {
+    const told = this.entry.view.status !== change.status
+    Object.assign(this.entry.view, change)
+    this.entry.status = rowStatus
+    await this.save()
+    if (told) this.#spool?.state({ status: change.status, at: timestamp() })
+  }
+
+  async save(): Promise<void> {
+    await this.#store.workers.update(this.entry)
+  }
+
+  /** Where its output goes from now on. */
+  async openSpool(): Promise<SpoolWriter> {
+    this.#spool = await this.#store.spools.open(this.entry.id)
+    return this.#spool
+  }
+
+  async sealSpool(): Promise<void> {
+    await this.#store.spools.seal(this.entry.id)
+  }
+
+  get containerId(): string {
+    if (this.entry.containerId !== null) return this.entry.containerId
+    throw new AppError('conflict', `Worker "${this.entry.name}" has no container`)
+  }
+
+  /** Exit code of an ended process, and what it means; both null where none ever ran. */
+  exitOf(state: ContainerState | undefined): Pick<Worker, 'exit_code' | 'exit_meaning'> {
+    if (state?.startedAt === undefined) return { exit_code: null, exit_meaning: null }
+    return { exit_code: state.exitCode, exit_meaning: exitMeaning(state, this.request.exit_codes) }
+  }
+
+  requireStatus(wanted: WorkerStatus): void {
+    const { status, worker_id } = this.entry.view
+    if (status === wanted) return
+    throw new AppError('conflict', `Worker "${worker_id}" is ${status}, not ${wanted}`)
+  }
+}

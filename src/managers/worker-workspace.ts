@@ -1,0 +1,98 @@
+/** What is mounted at /workspace: a host folder, a git worktree, a named volume, or a volume of the worker's own. */
+import { stat } from 'node:fs/promises'
+import type { StartWorker, Workspace } from '../domain/worker.ts'
+import type { MountSpec } from '../engine/spec.ts'
+import { AppError } from '../errors.ts'
+import type { WorktreeFolders } from '../policy/worker-environment.ts'
+import { WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
+import { type GitWorktree, readWorktree } from './git-worktree.ts'
+import type { HostPaths } from './host-paths.ts'
+import type { VolumeResolver } from './volume-resolver.ts'
+
+export interface WorkspaceDeps {
+  volumes: VolumeResolver
+  hostPaths: HostPaths
+}
+
+export interface WorkspaceMounts {
+  /** Outer before inner. */
+  mounts: readonly MountSpec[]
+  /** Where git's files are inside, for a worktree. */
+  worktree: WorktreeFolders | undefined
+}
+
+/** Name of the volume that a worker without a workspace of the caller's has. */
+const OWN_WORKSPACE = 'workspace'
+
+/** Refuses a workspace that cannot be mounted, before anything is made. */
+export async function checkWorkspace(workspace: Workspace | undefined, deps: WorkspaceDeps): Promise<void> {
+  if (workspace === undefined || 'volume' in workspace) return
+  if ('git_worktree' in workspace) {
+    await worktreeOf(workspace.git_worktree, deps)
+    return
+  }
+  const path = await deps.volumes.allowedHostPath(workspace.host_path)
+  if ((await stat(path)).isDirectory()) return
+  throw new AppError('validation_failed', `workspace.host_path: "${workspace.host_path}" is not a folder`)
+}
+
+/** Whose the workspace's folder on the host is; undefined where it has none. */
+export async function workspaceOwner(
+  workspace: Workspace | undefined,
+  volumes: VolumeResolver,
+): Promise<{ uid: number; gid: number } | undefined> {
+  if (workspace === undefined || 'volume' in workspace) return undefined
+  const path = 'host_path' in workspace ? workspace.host_path : workspace.git_worktree.path
+  const { uid, gid } = await stat(await volumes.allowedHostPath(path))
+  return { uid, gid }
+}
+
+/** The folder of git's that a worktree shares with its main repository, as we see it. */
+export async function sharedRepository(
+  workspace: Workspace | undefined,
+  deps: WorkspaceDeps,
+): Promise<string | undefined> {
+  if (workspace === undefined || !('git_worktree' in workspace)) return undefined
+  return (await worktreeOf(workspace.git_worktree, deps)).repository
+}
+
+/** The mounts of a worker's workspace; volumes are made where they are missing, `open` to any user. */
+export async function mountWorkspace(
+  request: StartWorker,
+  open: boolean,
+  deps: WorkspaceDeps,
+): Promise<WorkspaceMounts> {
+  const { volumes, hostPaths } = deps
+  const { session_id: session, worker_id: worker, workspace } = request
+  const bind = (source: string, target: string, readOnly: boolean): MountSpec => ({
+    type: 'bind',
+    source: hostPaths.toEngine(source),
+    target,
+    readOnly,
+  })
+  if (workspace !== undefined && 'git_worktree' in workspace) {
+    const { mounts, folders } = await worktreeOf(workspace.git_worktree, deps)
+    return {
+      mounts: mounts.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
+      worktree: folders,
+    }
+  }
+  if (workspace !== undefined && 'host_path' in workspace) {
+    const source = await volumes.allowedHostPath(workspace.host_path)
+    return { mounts: [bind(source, WORKSPACE_FOLDER, false)], worktree: undefined }
+  }
+  const source =
+    workspace === undefined
+      ? (await volumes.workerVolume(OWN_WORKSPACE, { worker, session, open })).name
+      : await volumes.namedVolume(workspace.volume, { worker, session, open })
+  // The engine would give an empty volume the mode of the working directory that it makes, which is root's.
+  const mount: MountSpec = { type: 'volume', source, target: WORKSPACE_FOLDER, readOnly: false, keepAsIs: true }
+  return { mounts: [mount], worktree: undefined }
+}
+
+function worktreeOf(
+  worktree: { path: string; repository: string },
+  { volumes, hostPaths }: WorkspaceDeps,
+): Promise<GitWorktree> {
+  return readWorktree(worktree, hostPaths, (path) => volumes.allowedHostPath(path))
+}
