@@ -145,10 +145,13 @@ function recipesOf(images: readonly Image[]): Map<string, string> {
 }
 
 function filesOf(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
-    .sort()
+  return (
+    readdirSync(folder, { recursive: true, withFileTypes: true })
+      // What is only read by people makes no other image.
+      .filter((entry) => entry.isFile() && !entry.name.endsWith('.md') && entry.name !== 'compose.yaml')
+      .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
+      .sort()
+  )
 }
 
 function run(command: string, args: readonly string[], environment: Record<string, string>): Promise<void> {

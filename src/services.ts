@@ -71,7 +71,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     limits: config.workerLimits,
   })
   const execs = new ExecManager({ engine, store, workers, imageUsers, log })
-  const files = new WorkerFiles({ engine, workers })
+  const files = new WorkerFiles({ engine, workers, log })
   const stats = new StatsManager({ engine, docker })
   const workerHealth = new WorkerHealthManager({ engine, workers, stats, log })
   const sessions = new SessionManager({

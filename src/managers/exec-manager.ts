@@ -6,6 +6,7 @@ import { AppError, messageOf } from '../errors.ts'
 import type { Entry } from '../store/records.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
+import { forgetCommand } from './exec-records.ts'
 import type { ImageUsers } from './image-users.ts'
 import type { Log } from './log.ts'
 import { newId } from './names.ts'
@@ -85,16 +86,6 @@ export class ExecManager {
     return running.done
   }
 
-  /** What a worker's commands left in the store goes with the worker. */
-  async forget(recordId: string): Promise<void> {
-    const { store } = this.#options
-    for (;;) {
-      const page = await store.execs.list({ name: recordId, limit: 1000 })
-      if (page.items.length === 0) return
-      for (const { exec_id } of page.items) await this.#remove(exec_id)
-    }
-  }
-
   /** At boot: commands of an earlier process are ended, since nobody holds their output and their time. */
   async recover(): Promise<void> {
     const { store, engine, log } = this.#options
@@ -155,7 +146,7 @@ export class ExecManager {
         detach,
       })
     } catch (error) {
-      await this.#remove(id)
+      await forgetCommand(store, id)
       throw error
     }
     spool.state({ status: 'running', at: view.started_at })
@@ -235,13 +226,7 @@ export class ExecManager {
     const newest = await store.execs.list({ name: recordId, limit: KEPT })
     if (newest.next_cursor === null) return
     const older = await store.execs.list({ name: recordId, limit: KEPT, cursor: newest.next_cursor })
-    for (const { exec_id, status } of older.items) if (status !== 'running') await this.#remove(exec_id)
-  }
-
-  async #remove(execId: string): Promise<void> {
-    const { store } = this.#options
-    await store.spools.remove(execId)
-    await store.execs.remove(execId)
+    for (const { exec_id, status } of older.items) if (status !== 'running') await forgetCommand(store, exec_id)
   }
 
   /** Numbers of the user that a command is to run as; a root that the worker itself is not is denied. */

@@ -163,7 +163,13 @@ export class ToolExecution {
     await this.#update({ status: 'preparing' })
     const began = performance.now()
     const { id, nonce } = this.entry
-    const prepared = await prepareTool(this.#deps, this.#request, volumes, { id, nonce }, this.#abort.signal)
+    const prepared = await prepareTool(
+      this.#deps,
+      this.#request,
+      { volumes, profile },
+      { id, nonce },
+      this.#abort.signal,
+    )
     this.#ownVolumes = prepared.ownVolumes
     this.#timed('image_ms', began)
     return { ...prepared, profile }

@@ -1,5 +1,6 @@
 import type { ExecuteTool } from '../domain/tool.ts'
 import type { MountSpec, NetworkAttachment } from '../engine/spec.ts'
+import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
 import type { ImageManager, ResolvedImage } from './image-manager.ts'
 import type { NetworkManager } from './network-manager.ts'
@@ -28,7 +29,7 @@ export interface PreparedTool {
 export async function prepareTool(
   deps: ToolPreparationDeps,
   request: ExecuteTool,
-  volumes: readonly VolumeDecision[],
+  { volumes, profile }: { volumes: readonly VolumeDecision[]; profile: Profile },
   run: { id: string; nonce: string },
   signal: AbortSignal,
 ): Promise<PreparedTool> {
@@ -36,12 +37,12 @@ export async function prepareTool(
   const [image, network, volumeMounts] = await Promise.all([
     deps.images.resolve(request, session, signal),
     request.network_mode === 'session' ? deps.networks.ensure(session) : undefined,
-    deps.volumes.resolve(volumes, { session, open: false }),
+    deps.volumes.resolve(volumes, { session, open: profile.user !== undefined }),
   ])
   signal.throwIfAborted()
   const folders = planFolders(request, volumeMounts)
   const sources = new Map<string, string>()
-  if (needsOpenFolders(image.user)) {
+  if (needsOpenFolders(profile.user ?? image.user)) {
     folders.folders.forEach((folder, index) => {
       sources.set(folder, `run_${run.id}_${index}`)
     })

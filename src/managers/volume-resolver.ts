@@ -70,7 +70,7 @@ export class VolumeResolver {
     name: string,
     { worker, session, open }: { worker: string; session: string | undefined; open: boolean },
   ): Promise<{ name: string; fresh: boolean }> {
-    const engineName = workerVolumeName(worker, name)
+    const engineName = workerVolumeName(this.#instance, worker, name)
     return this.#ensure(engineName, { id: worker, session, name }, open)
   }
 

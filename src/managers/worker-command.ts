@@ -179,7 +179,7 @@ export async function runBriefly(
   containerId: string,
   options: Omit<CommandOptions, 'detach'>,
   timeoutMs: number,
-  signal?: AbortSignal,
+  { signal, limit = BRIEF_OUTPUT }: { signal?: AbortSignal; limit?: number } = {},
 ): Promise<{ exitCode: number | null; stdout: string; stderr: string; timedOut: boolean }> {
   const output = { stdout: '', stderr: '' }
   const detach = new AbortController()
@@ -195,7 +195,7 @@ export async function runBriefly(
   else over.addEventListener('abort', kill, { once: true })
   try {
     const exitCode = await running.run(({ stream, bytes }) => {
-      if (output[stream].length < BRIEF_OUTPUT) output[stream] += bytes.toString('utf8')
+      if (output[stream].length < limit) output[stream] += bytes.toString('utf8')
     })
     signal?.throwIfAborted()
     return { exitCode, ...output, timedOut }

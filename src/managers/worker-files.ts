@@ -1,4 +1,5 @@
 /** Files in workers, through the engine's archive calls: they work on stopped ones as well. */
+import { randomUUID } from 'node:crypto'
 import { posix } from 'node:path'
 import { Readable } from 'node:stream'
 import { extract, type pack } from 'tar-stream'
@@ -8,6 +9,8 @@ import type { Engine, PathStat } from '../engine/engine.ts'
 import { AppError, isEngineFault } from '../errors.ts'
 import { isBeneath } from '../policy/volumes.ts'
 import { boundaryOf, requireOpen, workerPath } from '../policy/worker-paths.ts'
+import type { Log } from './log.ts'
+import { runBriefly } from './worker-command.ts'
 import type { WorkerLife } from './worker-life.ts'
 import type { WorkerManager } from './worker-manager.ts'
 import { bounded, firstFile, MAX_READ_BYTES, MAX_WRITE_BYTES, packFile, repack, tooLarge } from './worker-tar.ts'
@@ -15,6 +18,21 @@ import { bounded, firstFile, MAX_READ_BYTES, MAX_WRITE_BYTES, packFile, repack, 
 /** Content that a listing passes over, and entries that it answers. */
 const MAX_LISTED_BYTES = 8 * 1024 ** 3
 const MAX_LISTED = 10_000
+const MAX_LISTING = 4 * 1024 * 1024
+const LIST_DEADLINE_MS = 10_000
+/** A name may hold line ends: each record ends with a mark that no file knows. */
+const LIST = `cd "$1" || exit 1
+mark=$2
+set -- * .[!.]* ..?*
+/.toolbox/busybox stat -c "%F/%s/%Y/%n/$mark" -- "$@" 2>/dev/null
+exit 0`
+/** Words of stat's %F. */
+const FILE_TYPES: Readonly<Record<string, WorkerFile['type']>> = {
+  'regular file': 'file',
+  'regular empty file': 'file',
+  directory: 'directory',
+  'symbolic link': 'symlink',
+}
 const MAX_LINKS = 16
 const DEADLINE_MS = 10 * 60_000
 
@@ -39,11 +57,19 @@ interface Located {
   missing: readonly string[]
 }
 
+export interface WorkerFilesOptions {
+  engine: Engine
+  workers: WorkerManager
+  log: Log
+}
+
 export class WorkerFiles {
+  readonly #options: WorkerFilesOptions
   readonly #engine: Engine
   readonly #workers: WorkerManager
 
-  constructor(options: { engine: Engine; workers: WorkerManager }) {
+  constructor(options: WorkerFilesOptions) {
+    this.#options = options
     this.#engine = options.engine
     this.#workers = options.workers
   }
@@ -66,7 +92,7 @@ export class WorkerFiles {
 
   /** What lies in a folder, by name. */
   async list(workerId: string, given: string, signal: AbortSignal): Promise<WorkerFolder> {
-    const { containerId } = await this.#container(workerId)
+    const { life, containerId } = await this.#container(workerId)
     const { path, stat } = await this.#locate(containerId, workerPath(given))
     if (stat === undefined) throw notFound(given)
     if (!stat.isDirectory) {
@@ -74,6 +100,36 @@ export class WorkerFiles {
         errors: [{ path: 'path', message: 'is not a folder' }],
       })
     }
+    const seen = life.entry.view.status === 'running' ? await this.#lookInside(containerId, path) : undefined
+    const items = seen ?? (await this.#lookInArchive(containerId, path, signal))
+    return { path, items: items.toSorted((a, b) => (a.name < b.name ? -1 : 1)) }
+  }
+
+  /** By a command inside, as fast as the folder is small; undefined where that cannot tell. */
+  async #lookInside(containerId: string, path: string): Promise<WorkerFile[] | undefined> {
+    const mark = randomUUID()
+    const looked = await runBriefly(
+      this.#options,
+      containerId,
+      { command: ['/.toolbox/busybox', 'sh', '-c', LIST, 'list', path, mark] },
+      LIST_DEADLINE_MS,
+      { limit: MAX_LISTING },
+    ).catch(() => undefined)
+    if (looked?.exitCode !== 0 || looked.stdout.length >= MAX_LISTING) return undefined
+    return looked.stdout.split(`/${mark}\n`).flatMap((record) => {
+      const match = /^([a-z ]+)\/(\d+)\/(-?\d+)\/(.+)$/s.exec(record)
+      if (match === null) return []
+      const [, type = '', bytes = '0', seconds = '0', name = ''] = match
+      const kind = FILE_TYPES[type] ?? 'other'
+      const modified_at = timestamp(new Date(Number(seconds) * 1000))
+      return [
+        { name, path: posix.join(path, name), type: kind, bytes: kind === 'file' ? Number(bytes) : 0, modified_at },
+      ]
+    })
+  }
+
+  /** From the folder's archive, all of which passes: what is left for one that does not run. */
+  async #lookInArchive(containerId: string, path: string, signal: AbortSignal): Promise<WorkerFile[]> {
     const items: WorkerFile[] = []
     const base = posix.basename(path)
     await this.#eachEntry(containerId, path, signal, (header) => {
@@ -86,9 +142,9 @@ export class WorkerFiles {
         bytes: header.size,
         modified_at: timestamp(header.mtime),
       })
-      if (items.length > MAX_LISTED) throw tooLarge(given, MAX_LISTED_BYTES)
+      if (items.length > MAX_LISTED) throw tooLarge(path, MAX_LISTED_BYTES)
     })
-    return { path, items: items.toSorted((a, b) => (a.name < b.name ? -1 : 1)) }
+    return items
   }
 
   /** Writes one file, with the folders that it lies in. */

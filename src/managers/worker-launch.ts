@@ -25,13 +25,13 @@ const SETTLE_MS = 250
 const READY_FIRST_PAUSE_MS = 100
 const READY_LONGEST_PAUSE_MS = 1_000
 
-/** Starts the container; `WorkerOverdue` where it does not run in time. */
-export async function launch(options: LaunchOptions): Promise<ContainerProcess> {
+/** Starts the container; `WorkerOverdue` where it does not run within so many seconds. */
+export async function launch(options: LaunchOptions, withinSeconds = RUNNING_SECONDS): Promise<ContainerProcess> {
   const { engine, log, containerId, spool, privateTar, detach } = options
   const starting = ContainerProcess.start({ engine, containerId, spool, log, detach, stdin: privateTar })
   const patience = new AbortController()
-  const overdue = sleep(RUNNING_SECONDS * 1000, undefined, { signal: patience.signal }).then(() => {
-    throw new WorkerOverdue('running', RUNNING_SECONDS)
+  const overdue = sleep(withinSeconds * 1000, undefined, { signal: patience.signal }).then(() => {
+    throw new WorkerOverdue('running', withinSeconds)
   })
   // Whichever loses the race has nobody else to tell.
   overdue.catch(() => {})
@@ -68,14 +68,14 @@ export async function untilReady(
   for (let pause = READY_FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, READY_LONGEST_PAUSE_MS)) {
     limited.throwIfAborted()
     const left = Math.max(1, until - Date.now())
-    const tried = await runBriefly({ engine, log }, containerId, { command: ready.command }, left, limited).catch(
-      async (error: unknown) => {
-        // A container that ended a moment ago refuses commands: its end says more than the refusal.
-        await Promise.race([process.exit.catch(() => {}), sleep(SETTLE_MS)])
-        limited.throwIfAborted()
-        throw error
-      },
-    )
+    const tried = await runBriefly({ engine, log }, containerId, { command: ready.command }, left, {
+      signal: limited,
+    }).catch(async (error: unknown) => {
+      // A container that ended a moment ago refuses commands: its end says more than the refusal.
+      await Promise.race([process.exit.catch(() => {}), sleep(SETTLE_MS)])
+      limited.throwIfAborted()
+      throw error
+    })
     if (tried.exitCode === 0) return
     if (Date.now() + pause >= until || tried.timedOut) {
       throw new WorkerOverdue('ready', ready.timeout_seconds, tried.timedOut ? null : tried.exitCode, lastLine(tried))

@@ -4,6 +4,7 @@ import type { RefreshWorker, StartWorker, Worker } from '../domain/worker.ts'
 import type { ContainerState } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
 import { CommandGate } from './command-gate.ts'
+import { forgetCommands } from './exec-records.ts'
 import type { LogReader } from './log-reader.ts'
 import { type BlueprintDeps, newNonce, WorkerBlueprint, type WorkerDecision } from './worker-blueprint.ts'
 import { startFailure, startProblem, WorkerEnded, WorkerInterrupted } from './worker-problem.ts'
@@ -15,6 +16,7 @@ export interface WorkerLifeDeps extends BlueprintDeps, RunnerDeps {
 }
 
 const TAIL_LINES = 50
+const COMMANDS_END_MS = 10_000
 
 export class WorkerLife {
   /** What of the service's commands runs inside. */
@@ -145,6 +147,8 @@ export class WorkerLife {
       this.entry.view.container_id = null
       await this.#record.update({ status: 'stopped', stopped_at: this.entry.view.stopped_at ?? timestamp() }, DELETED)
       await store.spools.remove(this.entry.id)
+      // Commands end with the container; each records its end first.
+      await this.commands.closed(COMMANDS_END_MS, () => forgetCommands(store, this.entry.id))
     })
   }
 

@@ -8,6 +8,7 @@ import { type Profiles, profileFor, requireNetwork, requireOpenFiles, requireRoo
 import { requireOwnVariables } from '../policy/worker-environment.ts'
 import { memoryBytes, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import { requireCallerLabels } from './docker-manager.ts'
+import { forgetCommands } from './exec-records.ts'
 import { requireGpu } from './gpu.ts'
 import { KeyedTurns } from './keyed-turns.ts'
 import { newId } from './names.ts'
@@ -43,6 +44,8 @@ export class WorkerManager {
   /** Every worker that is known, by its worker_id; gone once it is deleted or its start failed. */
   readonly #lives = new Map<string, WorkerLife>()
   readonly #turns = new KeyedTurns()
+  /** Those that are being started again: they count as running before they do. */
+  readonly #returning = new Set<WorkerLife>()
 
   constructor(options: WorkerManagerOptions) {
     this.#options = options
@@ -60,8 +63,7 @@ export class WorkerManager {
       const life = this.#lives.get(request.worker_id)
       if (life !== undefined && life.entry.view.status === 'running') return { worker: life.entry.view, created: false }
       if (life !== undefined) {
-        this.#requireRoom(life)
-        return { worker: await life.resumeOrStart(), created: false }
+        return { worker: await this.#withRoom(life, () => life.resumeOrStart()), created: false }
       }
       await this.#check(request)
       return { worker: await this.#start(request), created: true }
@@ -72,11 +74,11 @@ export class WorkerManager {
     return (await this.#entry(workerId)).view
   }
 
-  /** Newest first, with how many run and what they may use. */
+  /** Newest first, with how many of them run and what all workers may use. */
   async list(query: ListQuery): Promise<Page<Worker> & { running: number; capacity: WorkerCapacity }> {
     const page = await this.#options.store.workers.list({ ...query, exceptStatus: DELETED })
-    const capacity = this.capacity()
-    return { ...page, running: capacity.running, capacity }
+    const inSession = ({ entry }: WorkerLife) => query.session_id === undefined || entry.sessionId === query.session_id
+    return { ...page, running: this.#live().filter(inSession).length, capacity: this.capacity() }
   }
 
   capacity(): WorkerCapacity {
@@ -84,22 +86,17 @@ export class WorkerManager {
     return capacityOf(running, this.#options.engineInfo, this.#options.limits)
   }
 
-  stop(workerId: string, graceSeconds: number): Promise<Worker> {
-    return this.#withLife(workerId, (life) => life.stop(graceSeconds))
+  /** Stops a worker and keeps its container; one that does not run stays as it is. */
+  async stop(workerId: string, graceSeconds: number): Promise<Worker> {
+    return this.#lives.get(workerId)?.stop(graceSeconds) ?? this.get(workerId)
   }
 
   restart(workerId: string): Promise<Worker> {
-    return this.#withLife(workerId, (life) => {
-      this.#requireRoom(life)
-      return life.restart(RESTART_GRACE_SECONDS)
-    })
+    return this.#withLife(workerId, (life) => this.#withRoom(life, () => life.restart(RESTART_GRACE_SECONDS)))
   }
 
   refresh(workerId: string, options: RefreshWorker): Promise<Worker> {
-    return this.#withLife(workerId, (life) => {
-      this.#requireRoom(life)
-      return life.refresh(options)
-    })
+    return this.#withLife(workerId, (life) => this.#withRoom(life, () => life.refresh(options)))
   }
 
   pause(workerId: string): Promise<Worker> {
@@ -115,18 +112,21 @@ export class WorkerManager {
     return this.#withLife(workerId, (life) => takeSnapshot(this.#options, life.entry, name))
   }
 
-  /** Removes a worker with its container, logs and own volumes. */
+  /** Removes a worker with its container, logs and own volumes; one that was removed before stays removed. */
   async remove(workerId: string, graceSeconds = DELETE_GRACE_SECONDS): Promise<void> {
+    const { engine, store, volumes } = this.#options
     const life = this.#lives.get(workerId)
     if (life !== undefined) {
       await life.remove(graceSeconds)
       if (this.#lives.get(workerId) === life) this.#lives.delete(workerId)
     } else {
-      const { engine, store, volumes } = this.#options
-      const entry = await this.#entry(workerId)
+      const entry = await store.workers.find(workerId, DELETED)
+      if (entry === undefined) {
+        if ((await store.workers.find(workerId)) !== undefined) return
+        throw unknownWorker(workerId)
+      }
       for (const name of await volumes.workerVolumes(workerId)) await engine.volumes.remove(name)
-      await store.workers.update({ ...entry, status: DELETED, live: false, request: null })
-      await store.spools.remove(entry.id)
+      await this.#forget(entry)
     }
   }
 
@@ -223,6 +223,7 @@ export class WorkerManager {
     const { store } = this.#options
     await store.workers.update({ ...entry, status: DELETED, live: false, request: null })
     await store.spools.remove(entry.id)
+    await forgetCommands(store, entry.id)
   }
 
   #keep(entry: WorkerEntry, request: StartWorker): WorkerLife {
@@ -256,10 +257,16 @@ export class WorkerManager {
     }
   }
 
-  /** Refuses to start one again that the operator's bounds have no room for. */
-  #requireRoom(life: WorkerLife): void {
+  /** Starts one again where the operator's bounds have room for it, which it takes from now on. */
+  async #withRoom<T>(life: WorkerLife, work: () => Promise<T>): Promise<T> {
     this.#options.gate.requireOpen(life.request.session_id)
-    if (!LIVE.has(life.entry.view.status)) requireCapacity(life.request, this.capacity())
+    if (!this.#live().includes(life)) requireCapacity(life.request, this.capacity())
+    this.#returning.add(life)
+    try {
+      return await work()
+    } finally {
+      this.#returning.delete(life)
+    }
   }
 
   async #withLife<T>(workerId: string, work: (life: WorkerLife) => Promise<T>): Promise<T> {
@@ -267,15 +274,18 @@ export class WorkerManager {
   }
 
   #live(): WorkerLife[] {
-    return [...this.#lives.values()].filter(({ entry }) => LIVE.has(entry.view.status))
+    return [...this.#lives.values()].filter((life) => LIVE.has(life.entry.view.status) || this.#returning.has(life))
   }
 
   async #entry(workerId: string): Promise<WorkerEntry> {
     const entry = this.#lives.get(workerId)?.entry ?? (await this.#options.store.workers.find(workerId, DELETED))
-    if (entry === undefined || entry.status === DELETED)
-      throw new AppError('not_found', `There is no worker "${workerId}"`)
+    if (entry === undefined || entry.status === DELETED) throw unknownWorker(workerId)
     return entry
   }
+}
+
+function unknownWorker(workerId: string): AppError {
+  return new AppError('not_found', `There is no worker "${workerId}"`)
 }
 
 function preparingWorker(request: StartWorker): Worker {

@@ -24,6 +24,7 @@ export function planTool(
   return {
     ...argv(request),
     environment,
+    ...(profile.user === undefined ? {} : { user: profile.user }),
     openStdin: request.stdin !== undefined,
     resources: resources(request.resource_limits, profile),
     sandbox: sandbox(profile, mounts),
@@ -40,6 +41,7 @@ export function planRelic(request: StartRelic, profile: Profile, mounts: readonl
       ...request.environment,
       ...(profile.readonlyRoot && request.environment['HOME'] === undefined ? { HOME: '/tmp' } : {}),
     },
+    ...(profile.user === undefined ? {} : { user: profile.user }),
     openStdin: false,
     resources: resources(request.resource_limits, profile),
     sandbox: sandbox(profile, mounts),

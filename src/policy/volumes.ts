@@ -66,9 +66,9 @@ export function sessionVolumeName(sessionId: string, name: string): string {
   return `volume_${sessionId}_${name}_${hash}`
 }
 
-/** Engine name of a volume that is a worker's own. */
-export function workerVolumeName(workerId: string, name: string): string {
-  const hash = createHash('sha256').update(`worker\n${workerId}\n${name}`).digest('hex').slice(0, 8)
+/** Engine name of a volume that is a worker's own, in one installation: others may share the engine. */
+export function workerVolumeName(instance: string, workerId: string, name: string): string {
+  const hash = createHash('sha256').update(`${instance}\n${workerId}\n${name}`).digest('hex').slice(0, 8)
   return `worker_${workerId}_${name}_${hash}`
 }
 

@@ -75,5 +75,9 @@ function sandbox(
     // Agents build, install and run things there.
     scratch.push({ target: posix.normalize(target), bytes: profile.tmpBytes, executable: true, owner: user })
   }
-  return { readonlyRoot: request.readonly_root, capabilities: profile.capabilities, tmpfs: scratch }
+  return {
+    readonlyRoot: request.readonly_root && profile.readonlyRoot,
+    capabilities: profile.capabilities,
+    tmpfs: scratch,
+  }
 }

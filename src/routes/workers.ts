@@ -155,7 +155,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
       schema: {
         tags,
         operationId: 'deleteWorker',
-        summary: 'Remove a worker with its container, logs and own volumes',
+        summary: 'Remove a worker with its container, logs and own volumes; may be repeated',
         params,
         response: { 204: z.null().describe('Removed'), ...problems(404, 502, 503) },
       },

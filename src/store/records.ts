@@ -60,17 +60,11 @@ export class Records<Request, View> {
     return row && this.#entry(row)
   }
 
-  /** The newest of a name whose status is another. */
-  async find(name: string, exceptStatus: string): Promise<Entry<Request, View> | undefined> {
-    const row = await this.#database
-      .selectFrom('records')
-      .selectAll()
-      .where('kind', '=', this.#kind)
-      .where('name', '=', name)
-      .where('status', '!=', exceptStatus)
-      .orderBy('id', 'desc')
-      .limit(1)
-      .executeTakeFirst()
+  /** The newest of a name, but for those with a status. */
+  async find(name: string, exceptStatus?: string): Promise<Entry<Request, View> | undefined> {
+    let query = this.#database.selectFrom('records').selectAll().where('kind', '=', this.#kind).where('name', '=', name)
+    if (exceptStatus !== undefined) query = query.where('status', '!=', exceptStatus)
+    const row = await query.orderBy('id', 'desc').limit(1).executeTakeFirst()
     return row && this.#entry(row)
   }
 

@@ -172,6 +172,14 @@ describe('capacity', () => {
       await small.startWorker('c5', wish)
       const full = await small.post(`/containers/worker/${first.worker_id}/ensure`, { image: TOOLBOX, ...wish })
       expect(full.status).toBe(429)
+      // Of two that stopped, one finds room, however they ask at once.
+      for (const { worker_id } of (await small.get('/containers/worker')).body.items)
+        await small.post(`/containers/worker/${worker_id}/stop`, { timeout_seconds: 0 })
+      await small.startWorker('c6', wish)
+      const again = await Promise.all(
+        [first.worker_id, 'c5'].map((id) => small.post(`/containers/worker/${id}/ensure`, { image: TOOLBOX, ...wish })),
+      )
+      expect(again.map(({ status }) => status).toSorted()).toEqual([200, 429])
     } finally {
       await bounded.destroy()
     }

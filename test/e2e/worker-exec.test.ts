@@ -198,6 +198,25 @@ time.sleep(600)
   })
 })
 
+describe('commands', () => {
+  it('are kept up to a hundred for each worker, and go with it', async () => {
+    await client.startWorker('many')
+    const { exec_id } = await client.exec('many', 'echo first')
+    for (let round = 0; round < 10; round++)
+      await Promise.all(Array.from({ length: 10 }, () => client.exec('many', ['true'])))
+    const list = (await client.get('/containers/worker/many/exec?limit=1000')).body
+    expect(list.items).toHaveLength(100)
+    expect(list.items[0]).not.toHaveProperty('stdout')
+    expect((await client.get(`/containers/worker/many/exec/${exec_id}`)).status).toBe(404)
+    const running = client.exec('many', 'sleep 609')
+    await expect.poll(() => top('many')).toContain('sleep 609')
+    await client.delete('/containers/worker/many')
+    expect((await running).status).toBe('failed')
+    const others = (await client.get('/containers/worker/w/exec?limit=1000')).body.items
+    expect(await service.store.execs.count()).toBe(others.length)
+  })
+})
+
 describe('streams', () => {
   it('give output as it comes, with ids, and end with the command', async () => {
     const events = await postEvents({ command: 'echo one; sleep 0.5; echo two >&2; exit 4', stream: true })

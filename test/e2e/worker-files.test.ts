@@ -72,12 +72,17 @@ describe('a file in a worker', () => {
   })
 
   it('keeps odd names', async () => {
-    for (const name of ['with space', 'ü🎉', 'a%b', '-rf', 'quote\'"', '*']) {
+    for (const name of ['with space', 'ü🎉', 'a%b', '-rf', `quote'"`, '*', 'two\nlines', '.hidden', '..dots']) {
       await put(encodeURIComponent(name), name)
       expect((await read(encodeURIComponent(name))).toString()).toBe(name)
     }
     const { items } = (await client.get(FILES)).body
-    expect(items.map(({ name }: { name: string }) => name)).toEqual(expect.arrayContaining(['ü🎉', 'with space', '*']))
+    const names = items.map(({ name }: { name: string }) => name)
+    expect(names).toEqual(expect.arrayContaining(['ü🎉', 'with space', '*', '-rf', 'two\nlines', '.hidden', '..dots']))
+    // A paused worker is looked at from outside, and looks the same.
+    await client.post('/containers/worker/w/pause')
+    expect((await client.get(FILES)).body.items).toEqual(items)
+    await client.post('/containers/worker/w/resume')
   })
 
   it.each([

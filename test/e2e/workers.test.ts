@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { NODE, NONROOT, TOOLBOX, UNREACHABLE } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
@@ -239,6 +241,16 @@ describe('POST /containers/worker/{id}/ensure', () => {
   })
 })
 
+describe('examples/worker.sh', () => {
+  it('runs as it stands in the checkout', async () => {
+    const { stdout } = await promisify(execFile)('bash', ['examples/worker.sh'], {
+      cwd: new URL('../..', import.meta.url).pathname,
+      env: { ...process.env, BASE_URL: service.url },
+    })
+    expect(stdout).toContain('worker: all steps passed')
+  })
+})
+
 describe('the life of a worker', () => {
   it('is stopped with a grace, and keeps its files and logs', async () => {
     const command = "trap 'echo saved > /workspace/state; echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done"
@@ -251,6 +263,8 @@ describe('the life of a worker', () => {
     expect((await client.get('/containers/worker/graceful/files/state')).text).toBe('saved\n')
     await client.delete('/containers/worker/graceful')
     expect((await client.get('/containers/worker/graceful')).status).toBe(404)
+    expect((await client.delete('/containers/worker/graceful')).status).toBe(204)
+    expect((await client.delete('/containers/worker/never-was')).status).toBe(404)
     expect((await service.engine.volumes.list({})).filter(({ name }) => name.includes('_graceful_'))).toEqual([])
   })
 
