@@ -8,6 +8,7 @@ import type { ExecuteTool, ToolRun } from '../domain/tool.ts'
 import type { StartWorker, Worker } from '../domain/worker.ts'
 import { Artifacts } from './artifacts.ts'
 import { type Database, openDatabase } from './database.ts'
+import { Lease } from './lease.ts'
 import { Records } from './records.ts'
 import { Sessions } from './sessions.ts'
 import { Spools } from './spools.ts'
@@ -30,9 +31,11 @@ export class Store {
   readonly spools: Spools
   readonly artifacts: Artifacts
   readonly #database: Database
+  readonly #lease: Lease
 
-  private constructor(folder: string, database: Database, instance: string) {
+  private constructor(folder: string, database: Database, instance: string, lease: Lease) {
     this.#database = database
+    this.#lease = lease
     this.instance = instance
     this.tools = new Records(database, 'tool')
     this.relics = new Records(database, 'relic')
@@ -43,18 +46,28 @@ export class Store {
     this.artifacts = new Artifacts(join(folder, 'artifacts'))
   }
 
-  /** Opens the store in a folder, which is made where it is missing, readable to its owner alone. */
+  /**
+   * Opens the store in a folder, which is made where it is missing, readable to its owner alone. A
+   * `ConfigError` where another process has it.
+   */
   static async open(folder: string): Promise<Store> {
     for (const path of [folder, join(folder, 'spool'), join(folder, 'artifacts')]) {
       await mkdir(path, { recursive: true, mode: 0o700 })
     }
-    const database = await openDatabase(join(folder, 'store.sqlite'))
-    return new Store(folder, database, await instanceOf(database))
+    const lease = Lease.take(folder)
+    try {
+      const database = await openDatabase(join(folder, 'store.sqlite'))
+      return new Store(folder, database, await instanceOf(database), lease)
+    } catch (error) {
+      lease.release()
+      throw error
+    }
   }
 
   async close(): Promise<void> {
     await this.spools.close()
     await this.#database.destroy()
+    this.#lease.release()
   }
 }
 

@@ -1,11 +1,16 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { ConfigError } from '../../../src/errors.ts'
 import { Store } from '../../../src/store/store.ts'
 import { temporaryFolder } from '../support/folders.ts'
 import { collect, rejection } from '../support/streams.ts'
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+
+const STORE = new URL('../../../src/store/store.ts', import.meta.url).href
 
 describe('Store.open', () => {
   it('makes its folder where it is missing, readable to its owner alone', async () => {
@@ -14,6 +19,7 @@ describe('Store.open', () => {
     await store.close()
     expect((await readdir(folder)).filter((name) => !name.startsWith('store.sqlite-')).sort()).toEqual([
       'artifacts',
+      'lease.sqlite',
       'spool',
       'store.sqlite',
     ])
@@ -42,12 +48,27 @@ describe('Store.open', () => {
     for (const store of stores) await store.close()
   })
 
-  it('agrees on the id where two open it at once', async () => {
+  it('is had by one at a time: a second is refused until the first lets go', async () => {
     const folder = await temporaryFolder()
+    const first = await Store.open(folder)
+    const refused = await rejection(Store.open(folder))
+    expect(refused).toBeInstanceOf(ConfigError)
+    expect(String(refused)).toContain(`CO_DATA_DIR=${folder}`)
+    await first.close()
     await (await Store.open(folder)).close()
-    const stores = await Promise.all([Store.open(folder), Store.open(folder)])
-    expect(stores[0].instance).toBe(stores[1].instance)
-    for (const store of stores) await store.close()
+  })
+
+  it('is free again the moment that its process is killed', async () => {
+    const folder = await temporaryFolder()
+    const script = `import { Store } from ${JSON.stringify(STORE)}; await Store.open(${JSON.stringify(folder)}); console.log('open'); setInterval(() => {}, 1000)`
+    const holder = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await once(holder.stdout, 'data')
+    expect(await rejection(Store.open(folder))).toBeInstanceOf(ConfigError)
+    holder.kill('SIGKILL')
+    await once(holder, 'exit')
+    await (await Store.open(folder)).close()
   })
 
   it('fails where its folder is a file, or its database is none', async () => {
