@@ -92,11 +92,11 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
   await app.register(metrics, { counts: services.counts })
 
   const { logs, tools, relics, sessions, networks, reconciler, stats, health } = services
-  const { workers, workerHealth, execs, files } = services
-  await app.register(toolRoutes, { tools, logs, closing: closing.signal })
-  await app.register(relicRoutes, { relics, logs, closing: closing.signal })
-  await app.register(workerRoutes, { workers, workerHealth, logs, closing: closing.signal })
-  await app.register(execRoutes, { execs, logs, closing: closing.signal })
+  const { workers, workerHealth, execs, files, idempotency } = services
+  await app.register(toolRoutes, { tools, idempotency, logs, closing: closing.signal })
+  await app.register(relicRoutes, { relics, idempotency, logs, closing: closing.signal })
+  await app.register(workerRoutes, { workers, idempotency, workerHealth, logs, closing: closing.signal })
+  await app.register(execRoutes, { execs, idempotency, logs, closing: closing.signal })
   await app.register(workerFileRoutes, { files, closing: closing.signal })
   await app.register(sessionRoutes, { sessions })
   await app.register(statsRoutes, { stats, closing: closing.signal })

@@ -9,6 +9,7 @@ import { ExecManager } from './managers/exec-manager.ts'
 import { HealthManager } from './managers/health-manager.ts'
 import { HealthPoller } from './managers/health-poller.ts'
 import type { HostPaths } from './managers/host-paths.ts'
+import { Idempotency } from './managers/idempotency.ts'
 import { ImageManager } from './managers/image-manager.ts'
 import { ImageUsers } from './managers/image-users.ts'
 import type { Log } from './managers/log.ts'
@@ -99,6 +100,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     workerHealth,
     execs,
     files,
+    idempotency: new Idempotency(store.idempotencyKeys),
     stats,
     sessions,
     reconciler,

@@ -26,6 +26,12 @@ export interface ExecManagerOptions {
 
 type ExecEntry = Entry<ExecRequest, Exec>
 
+export interface StartedExec {
+  exec: Exec
+  /** Resolves with its end; never rejects. */
+  done: Promise<Exec>
+}
+
 /** A command that runs. */
 interface Running {
   entry: ExecEntry
@@ -50,19 +56,27 @@ export class ExecManager {
   }
 
   /** Starts a command; resolves once it runs. */
-  async start(workerId: string, request: ExecRequest): Promise<{ exec: Exec; done: Promise<Exec> }> {
+  async start(workerId: string, request: ExecRequest, id: string = newId('exec')): Promise<StartedExec> {
     const life = await this.#options.workers.life(workerId)
     requireFolder(request.working_dir)
     const leave = await life.commands.enter()
     try {
       requireRunning(workerId, life.entry.view.status)
       const user = await this.#user(life, request.user)
-      const running = await this.#begin(life, request, user, leave)
+      const running = await this.#begin(life, { id, request, user }, leave)
       return { exec: running.entry.view, done: running.done }
     } catch (error) {
       leave()
       throw error
     }
+  }
+
+  /** A command that was started before, to be waited for; undefined where there is none. */
+  async started(id: string): Promise<StartedExec | undefined> {
+    const running = this.#running.get(id)
+    if (running !== undefined) return { exec: running.entry.view, done: running.done }
+    const view = (await this.#options.store.execs.get(id))?.view
+    return view && { exec: view, done: Promise.resolve(view) }
   }
 
   async get(workerId: string, execId: string): Promise<Exec> {
@@ -111,11 +125,14 @@ export class ExecManager {
     return this.#running.size
   }
 
-  async #begin(life: WorkerLife, request: ExecRequest, user: string | undefined, leave: () => void): Promise<Running> {
+  async #begin(
+    life: WorkerLife,
+    { id, request, user }: { id: string; request: ExecRequest; user: string | undefined },
+    leave: () => void,
+  ): Promise<Running> {
     const { engine, log, store } = this.#options
     const { containerId } = life.entry
     if (containerId === null) throw new AppError('conflict', `Worker "${life.entry.name}" has no container`)
-    const id = newId('exec')
     const view = newExec(id, life.entry.name, request)
     const kept: ExecRequest = { ...request, stdin: undefined, environment: {} }
     const entry: ExecEntry = {

@@ -2,7 +2,7 @@
 import { randomUUIDv7 } from 'node:crypto'
 
 /** Sortable by the time of its making: `exec_0190…`. */
-export function newId(prefix: 'exec' | 'relic' | 'worker'): string {
+export function newId(prefix: 'exec' | 'relic' | 'worker' | 'snapshot'): string {
   return `${prefix}_${randomUUIDv7()}`
 }
 

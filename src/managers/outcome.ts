@@ -2,7 +2,7 @@
 import type { Failure } from '../domain/common.ts'
 import type { ToolStatus } from '../domain/tool.ts'
 import type { ContainerState } from '../engine/engine.ts'
-import { AppError, EngineError, messageOf } from '../errors.ts'
+import { AppError, EngineError, ERROR_CODES, messageOf } from '../errors.ts'
 
 export interface Outcome {
   status: ToolStatus
@@ -124,4 +124,12 @@ function failed(
   hint: string | null,
 ): Outcome {
   return { status, exitCode, failure: { code, message, hint } }
+}
+
+/** A view of what was started; where its start failed, the problem that told so, by what its record kept. */
+export function startedOrThrow<T extends { failure: Failure | null }>(view: T, started: boolean, instance: string): T {
+  const { failure } = view
+  if (started || failure === null) return view
+  const code = ERROR_CODES.find((known) => known === failure.code) ?? 'start_failed'
+  throw new AppError(code, failure.message, { instance, hint: failure.hint ?? undefined })
 }

@@ -8,6 +8,7 @@ import type { ListFilter } from '../store/records.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
 import { containerName, newId } from './names.ts'
+import { startedOrThrow } from './outcome.ts'
 import { DELETED, type RelicDecision, type RelicEntry, RelicLife, type RelicLifeDeps } from './relic-life.ts'
 import type { SessionGate } from './session-gate.ts'
 
@@ -31,12 +32,11 @@ export class RelicManager {
   }
 
   /** Starts a relic and answers when it is healthy; a start that fails leaves no container. */
-  async start(request: StartRelic): Promise<Relic> {
+  async start(request: StartRelic, id: string = newId('relic')): Promise<Relic> {
     const { gate, store } = this.#options
     gate.requireOpen(request.session_id)
     const decision = this.#decide(request)
     await this.#options.volumes.check(decision.volumes)
-    const id = newId('relic')
     const entry: RelicEntry = {
       id,
       sessionId: request.session_id,
@@ -57,6 +57,12 @@ export class RelicManager {
     } finally {
       if (!entry.live) this.#lives.delete(id)
     }
+  }
+
+  /** A relic that was started before, or why it did not start; undefined where none was. */
+  async started(id: string): Promise<Relic | undefined> {
+    const entry = this.#lives.get(id)?.entry ?? (await this.#options.store.relics.get(id))
+    return entry && startedOrThrow(entry.view, entry.view.healthy_at !== null, `/containers/relic/${id}`)
   }
 
   async get(id: string): Promise<Relic> {

@@ -38,10 +38,9 @@ export class ToolManager {
   }
 
   /** Accepts a run and begins it. Throws before anything is made where the request cannot be met. */
-  async execute(request: ExecuteTool): Promise<ToolExecution> {
+  async execute(request: ExecuteTool, id: string = newId('exec')): Promise<ToolExecution> {
     const { gate, queue, store, volumes } = this.#options
     gate.requireOpen(request.session_id)
-    const id = newId('exec')
     const decision = this.#decide(request, id)
     await volumes.check(decision.volumes)
     queue.admit()
@@ -64,6 +63,14 @@ export class ToolManager {
       throw error
     }
     return this.#begin(entry, request, decision, (execution) => execution.run())
+  }
+
+  /** A run that was accepted before, to be waited for; undefined where there is none. */
+  async accepted(id: string): Promise<Pick<ToolExecution, 'view' | 'ended'> | undefined> {
+    const active = this.#active.get(id)
+    if (active !== undefined) return active
+    const view = (await this.#options.store.tools.get(id))?.view
+    return view && { view, ended: Promise.resolve(view) }
   }
 
   /** The run, as it is or as it ended. */

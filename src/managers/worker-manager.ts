@@ -12,12 +12,13 @@ import { forgetCommands } from './exec-records.ts'
 import { requireGpu } from './gpu.ts'
 import { KeyedTurns } from './keyed-turns.ts'
 import { newId } from './names.ts'
+import { startedOrThrow } from './outcome.ts'
 import type { SessionGate } from './session-gate.ts'
 import { newNonce, type WorkerDecision } from './worker-blueprint.ts'
 import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacity.ts'
 import { WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
 import { DELETED, LIVE, type WorkerEntry } from './worker-record.ts'
-import { takeSnapshot } from './worker-snapshot.ts'
+import { findSnapshot, takeSnapshot } from './worker-snapshot.ts'
 import { checkWorkspace } from './worker-workspace.ts'
 
 export interface WorkerManagerOptions extends WorkerLifeDeps {
@@ -52,9 +53,9 @@ export class WorkerManager {
   }
 
   /** Starts a worker and answers when it is ready. A live one of that name is a `conflict`, a stale one is replaced. */
-  async start(request: StartWorker): Promise<Worker> {
+  async start(request: StartWorker, id: string = newId('worker')): Promise<Worker> {
     await this.#check(request)
-    return this.#turns.take(request.worker_id, () => this.#start(request))
+    return this.#turns.take(request.worker_id, () => this.#start(request, id))
   }
 
   /** A worker that runs: the one there is, started again where it had stopped, or a new one. Repeating it is harmless. */
@@ -68,6 +69,13 @@ export class WorkerManager {
       await this.#check(request)
       return { worker: await this.#start(request), created: true }
     })
+  }
+
+  /** The worker of an earlier start, by the id of that, or why it did not start; undefined where none was. */
+  async started(id: string): Promise<Worker | undefined> {
+    const kept = [...this.#lives.values()].find(({ entry }) => entry.id === id)?.entry
+    const view = (kept ?? (await this.#options.store.workers.get(id)))?.view
+    return view && startedOrThrow(view, view.ready_at !== null, `/containers/worker/${view.worker_id}`)
   }
 
   async get(workerId: string): Promise<Worker> {
@@ -108,8 +116,13 @@ export class WorkerManager {
   }
 
   /** Makes an image of a worker's root file system, without its workspace and other mounts. */
-  snapshot(workerId: string, name: string | undefined): Promise<Snapshot> {
+  snapshot(workerId: string, name: string): Promise<Snapshot> {
     return this.#withLife(workerId, (life) => takeSnapshot(this.#options, life.entry, name))
+  }
+
+  /** A snapshot that was made before; undefined where there is none of that name. */
+  snapshotOf(workerId: string, name: string): Promise<Snapshot | undefined> {
+    return findSnapshot(this.#options, workerId, name)
   }
 
   /** Removes a worker with its container, logs and own volumes; one that was removed before stays removed. */
@@ -181,7 +194,7 @@ export class WorkerManager {
     for (const life of this.#lives.values()) life.detach()
   }
 
-  async #start(request: StartWorker): Promise<Worker> {
+  async #start(request: StartWorker, id: string = newId('worker')): Promise<Worker> {
     const { gate, store } = this.#options
     const { worker_id, session_id } = request
     const stale = this.#lives.get(worker_id)
@@ -193,7 +206,6 @@ export class WorkerManager {
     }
     gate.requireOpen(session_id)
     requireCapacity(request, this.capacity())
-    const id = newId('worker')
     const entry: WorkerEntry = {
       id,
       sessionId: session_id ?? '',

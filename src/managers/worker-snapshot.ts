@@ -29,7 +29,7 @@ const IDLE = ['/.toolbox/busybox', 'tail', '-f', '/dev/null']
 export async function takeSnapshot(
   { engine, store }: { engine: Engine; store: Store },
   entry: WorkerEntry,
-  name: string | undefined,
+  name: string,
 ): Promise<Snapshot> {
   const { view, containerId } = entry
   const state = containerId === null ? undefined : await engine.containers.inspect(containerId)
@@ -38,8 +38,8 @@ export async function takeSnapshot(
     throw new AppError('conflict', `Worker "${view.worker_id}" has no container that an image could be made of`)
   }
   const nonce = randomUUID()
-  const reference = `${REPOSITORY}:${name ?? nonce}`
-  if (name !== undefined && (await engine.images.inspect(reference)) !== undefined) {
+  const reference = `${REPOSITORY}:${name}`
+  if ((await engine.images.inspect(reference)) !== undefined) {
     throw new AppError('conflict', `There is a snapshot "${name}" already`, {
       hint: 'Choose another name, or leave it out.',
     })
@@ -62,4 +62,15 @@ export async function takeSnapshot(
     blankVariables: OWN_VARIABLES,
   })
   return { worker_id: view.worker_id, image: reference, image_id: imageId, created_at: timestamp() }
+}
+
+/** A snapshot of a worker by its name; its time is that of the question, which is all that is known. */
+export async function findSnapshot(
+  { engine }: { engine: Engine },
+  workerId: string,
+  name: string,
+): Promise<Snapshot | undefined> {
+  const reference = `${REPOSITORY}:${name}`
+  const image = await engine.images.inspect(reference)
+  return image && { worker_id: workerId, image: reference, image_id: image.id, created_at: timestamp() }
 }

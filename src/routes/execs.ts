@@ -6,12 +6,16 @@ import { Exec, ExecPage, ExecRequest, ListExecs, ReadExec } from '../domain/exec
 import { problems } from '../domain/problem.ts'
 import { WorkerById } from '../domain/worker.ts'
 import type { ExecManager } from '../managers/exec-manager.ts'
+import type { Idempotency } from '../managers/idempotency.ts'
 import type { LogReader } from '../managers/log-reader.ts'
+import { newId } from '../managers/names.ts'
+import { IdempotencyHeaders, keyedCall } from './idempotent.ts'
 import { sendLogs } from './logs.ts'
 import { wantsEvents } from './sse.ts'
 
 export interface ExecRoutesOptions {
   execs: ExecManager
+  idempotency: Idempotency
   logs: LogReader
   closing: AbortSignal
 }
@@ -23,7 +27,10 @@ const execOrEvents = {
   content: { 'application/json': { schema: Exec }, 'text/event-stream': { schema: z.string() } },
 }
 
-export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (app, { execs, logs, closing }) => {
+export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
+  app,
+  { execs, idempotency, logs, closing },
+) => {
   const tags = ['Workers']
 
   app.post(
@@ -36,13 +43,18 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (app, 
         description:
           'Answers 200 with the command once it has ended, whatever its exit code; with `"wait": false` 202 at once; with `"stream": true` or `Accept: text/event-stream` its output as it comes.',
         params: WorkerById,
+        headers: IdempotencyHeaders,
         body: ExecRequest,
         response: { 200: execOrEvents, 202: Exec, ...problems(400, 403, 404, 409, 413, 502, 503) },
       },
     },
     async (request, reply) => {
       const { worker_id } = request.params
-      const { exec, done } = await execs.start(worker_id, request.body)
+      const { exec, done } = await idempotency.once(keyedCall(request, `execInWorker ${worker_id}`), {
+        newId: () => newId('exec'),
+        make: (id) => execs.start(worker_id, request.body, id),
+        find: (id) => execs.started(id),
+      })
       reply.header('location', `/containers/worker/${worker_id}/exec/${exec.exec_id}`)
       if (request.body.cancel_on_disconnect) endWithCaller(reply, execs, worker_id, exec.exec_id, done)
       if (request.body.stream || wantsEvents(request, undefined)) return stream(request, reply, worker_id, exec.exec_id)

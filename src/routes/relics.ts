@@ -3,20 +3,27 @@ import { z } from 'zod'
 import { ReadLogs } from '../domain/output.ts'
 import { problems } from '../domain/problem.ts'
 import { ListRelics, Relic, RelicHealth, RelicPage, StartRelic, StopRelic } from '../domain/relic.ts'
+import type { Idempotency } from '../managers/idempotency.ts'
 import type { LogReader } from '../managers/log-reader.ts'
+import { newId } from '../managers/names.ts'
 import type { RelicManager } from '../managers/relic-manager.ts'
+import { IdempotencyHeaders, keyedCall } from './idempotent.ts'
 import { sendLogs } from './logs.ts'
 import { textOrEvents } from './tools.ts'
 
 export interface RelicRoutesOptions {
   relics: RelicManager
+  idempotency: Idempotency
   logs: LogReader
   closing: AbortSignal
 }
 
 const ById = z.strictObject({ relic_id: z.string().max(128) })
 
-export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (app, { relics, logs, closing }) => {
+export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
+  app,
+  { relics, idempotency, logs, closing },
+) => {
   const tags = ['Relics']
 
   app.post(
@@ -26,12 +33,17 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (app
         tags,
         operationId: 'startRelic',
         summary: 'Start a relic and wait until it is healthy',
+        headers: IdempotencyHeaders,
         body: StartRelic,
         response: { 201: Relic, ...problems(400, 403, 409, 413, 422, 429, 502, 503, 504) },
       },
     },
     async (request, reply) => {
-      const relic = await relics.start(request.body)
+      const relic = await idempotency.once(keyedCall(request, 'startRelic'), {
+        newId: () => newId('relic'),
+        make: (id) => relics.start(request.body, id),
+        find: (id) => relics.started(id),
+      })
       return reply.code(201).header('location', `/containers/relic/${relic.relic_id}`).send(relic)
     },
   )

@@ -4,12 +4,16 @@ import { z } from 'zod'
 import { ReadLogs } from '../domain/output.ts'
 import { problems } from '../domain/problem.ts'
 import { ArtifactPage, ExecuteTool, hasEnded, ListTools, ToolRun, ToolRunPage } from '../domain/tool.ts'
+import type { Idempotency } from '../managers/idempotency.ts'
 import type { LogReader } from '../managers/log-reader.ts'
+import { newId } from '../managers/names.ts'
 import type { ToolManager } from '../managers/tool-manager.ts'
+import { IdempotencyHeaders, keyedCall } from './idempotent.ts'
 import { sendLogs } from './logs.ts'
 
 export interface ToolRoutesOptions {
   tools: ToolManager
+  idempotency: Idempotency
   logs: LogReader
   closing: AbortSignal
 }
@@ -17,7 +21,10 @@ export interface ToolRoutesOptions {
 const ById = z.strictObject({ execution_id: z.string().max(128) })
 const Text = z.string()
 
-export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (app, { tools, logs, closing }) => {
+export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
+  app,
+  { tools, idempotency, logs, closing },
+) => {
   const tags = ['Tools']
 
   app.post(
@@ -29,13 +36,18 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (app, 
         summary: 'Run a tool and answer how it ended',
         description:
           'Answers 200 with the finished run, whatever its exit code; with `"wait": false` or `Prefer: respond-async`, 202 at once.',
+        headers: IdempotencyHeaders,
         body: ExecuteTool,
         response: { 200: ToolRun, 202: ToolRun, ...problems(400, 403, 409, 413, 422, 429, 503) },
       },
     },
     async (request, reply) => {
-      const execution = await tools.execute(request.body)
-      reply.header('location', `/containers/tool/${execution.entry.id}`)
+      const execution = await idempotency.once(keyedCall(request, 'executeTool'), {
+        newId: () => newId('exec'),
+        make: (id) => tools.execute(request.body, id),
+        find: (id) => tools.accepted(id),
+      })
+      reply.header('location', `/containers/tool/${execution.view.execution_id}`)
       const async = /(^|[,\s])respond-async($|[,;\s])/.test(String(request.headers['prefer'] ?? ''))
       if (!request.body.wait || async) return reply.code(202).send(execution.view)
       const run = await execution.ended

@@ -17,15 +17,19 @@ import {
   WorkerStats,
 } from '../domain/worker.ts'
 import { AppError } from '../errors.ts'
+import type { Idempotency } from '../managers/idempotency.ts'
 import type { LogReader } from '../managers/log-reader.ts'
+import { newId } from '../managers/names.ts'
 import type { WorkerHealthManager } from '../managers/worker-health-manager.ts'
 import type { WorkerManager } from '../managers/worker-manager.ts'
 import { LIVE } from '../managers/worker-record.ts'
+import { IdempotencyHeaders, keyedCall } from './idempotent.ts'
 import { sendLogs } from './logs.ts'
 import { textOrEvents } from './tools.ts'
 
 export interface WorkerRoutesOptions {
   workers: WorkerManager
+  idempotency: Idempotency
   workerHealth: WorkerHealthManager
   logs: LogReader
   closing: AbortSignal
@@ -36,7 +40,7 @@ const params = WorkerById
 
 export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app,
-  { workers, workerHealth, logs, closing },
+  { workers, idempotency, workerHealth, logs, closing },
 ) => {
   const tags = ['Workers']
 
@@ -48,12 +52,17 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         operationId: 'startWorker',
         summary: 'Start a worker and wait until it is ready',
         description: 'A stale container of the same worker is replaced; a live one is a 409.',
+        headers: IdempotencyHeaders,
         body: StartWorker,
         response: { 201: Worker, ...problems(400, 403, 409, 413, 422, 429, 502, 503, 504) },
       },
     },
     async (request, reply) => {
-      const worker = await workers.start(request.body)
+      const worker = await idempotency.once(keyedCall(request, 'startWorker'), {
+        newId: () => newId('worker'),
+        make: (id) => workers.start(request.body, id),
+        find: (id) => workers.started(id),
+      })
       return reply.code(201).header('location', `/containers/worker/${worker.worker_id}`).send(worker)
     },
   )
@@ -202,11 +211,21 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         operationId: 'snapshotWorker',
         summary: "Commit a worker's root file system to an image that another worker can start from",
         params,
+        headers: IdempotencyHeaders,
         body: SnapshotWorker.nullish().transform((body) => body ?? SnapshotWorker.parse({})),
         response: { 201: Snapshot, ...problems(400, 404, 409, 502, 503) },
       },
     },
-    async (request, reply) => reply.code(201).send(await workers.snapshot(request.params.worker_id, request.body.name)),
+    async (request, reply) => {
+      const { worker_id } = request.params
+      const { name } = request.body
+      const snapshot = await idempotency.once(keyedCall(request, `snapshotWorker ${worker_id}`), {
+        newId: () => newId('snapshot'),
+        make: (id) => workers.snapshot(worker_id, name ?? id),
+        find: (id) => workers.snapshotOf(worker_id, name ?? id),
+      })
+      return reply.code(201).send(snapshot)
+    },
   )
 
   app.get(

@@ -7,6 +7,7 @@ export interface Tables {
   instance: { id: string; created_at: string }
   records: RecordRow
   sessions: { session_id: string; created_at: string; last_activity_at: string }
+  idempotency_keys: { key: string; digest: string; resource: string; created_at: string }
 }
 
 /** What the service promised: a tool run, a relic, a worker, or a command in one. */

@@ -42,6 +42,18 @@ const MIGRATIONS: Record<string, Migration> = {
       await db.schema.createIndex('records_by_name').on('records').columns(['kind', 'name', 'id']).execute()
     },
   },
+  '0003_idempotency_keys': {
+    async up(db: AnyDatabase) {
+      await db.schema
+        .createTable('idempotency_keys')
+        .addColumn('key', 'text', (column) => column.primaryKey())
+        .addColumn('digest', 'text', (column) => column.notNull())
+        .addColumn('resource', 'text', (column) => column.notNull())
+        .addColumn('created_at', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema.createIndex('idempotency_keys_by_age').on('idempotency_keys').columns(['created_at']).execute()
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

@@ -8,6 +8,7 @@ import type { ExecuteTool, ToolRun } from '../domain/tool.ts'
 import type { StartWorker, Worker } from '../domain/worker.ts'
 import { Artifacts } from './artifacts.ts'
 import { type Database, openDatabase } from './database.ts'
+import { IdempotencyKeys } from './idempotency-keys.ts'
 import { Lease } from './lease.ts'
 import { Records } from './records.ts'
 import { Sessions } from './sessions.ts'
@@ -28,6 +29,7 @@ export class Store {
   /** Commands in workers; their `name` is the id of the worker's record. */
   readonly execs: ExecRecords
   readonly sessions: Sessions
+  readonly idempotencyKeys: IdempotencyKeys
   readonly spools: Spools
   readonly artifacts: Artifacts
   readonly #database: Database
@@ -42,6 +44,7 @@ export class Store {
     this.workers = new Records(database, 'worker')
     this.execs = new Records(database, 'exec')
     this.sessions = new Sessions(database)
+    this.idempotencyKeys = new IdempotencyKeys(database)
     this.spools = new Spools(join(folder, 'spool'))
     this.artifacts = new Artifacts(join(folder, 'artifacts'))
   }
