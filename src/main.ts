@@ -37,6 +37,8 @@ async function main(): Promise<void> {
 
   await services.reconciler.recover()
   services.reconciler.begin()
+  services.reaper.begin()
+  services.workerHealth.begin()
   const address = await app.listen({ host: config.host, port: config.port })
   log.info(
     { event: 'service.started', address, version: VERSION, instance: store.instance, engine: engineInfo.version },

@@ -21,6 +21,7 @@ import { Reconciler } from './managers/reconciler.ts'
 import { RelicManager } from './managers/relic-manager.ts'
 import { SessionGate } from './managers/session-gate.ts'
 import { SessionManager } from './managers/session-manager.ts'
+import { SessionReaper } from './managers/session-reaper.ts'
 import { StatsManager } from './managers/stats-manager.ts'
 import { ToolManager } from './managers/tool-manager.ts'
 import { Toolbox } from './managers/toolbox.ts'
@@ -88,6 +89,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     gate,
     log,
   })
+  const reaper = new SessionReaper({ store, sessions, tools, relics, workers, log })
   const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, workers, execs, log })
   const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate })
   return {
@@ -104,6 +106,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     stats,
     sessions,
     reconciler,
+    reaper,
     health,
     counts: () => ({
       tools_queued: queue.waiting,
@@ -116,6 +119,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     async drain(seconds: number): Promise<void> {
       gate.drain()
       reconciler.end()
+      reaper.end()
       await tools.drain(seconds)
       workerHealth.end()
       execs.detach()

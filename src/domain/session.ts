@@ -11,6 +11,9 @@ export const SessionSummary = named(
     session_id: z.string(),
     created_at: Timestamp,
     last_activity_at: Timestamp,
+    ttl_seconds: z.number().nullable(),
+    idle_timeout_seconds: z.number().nullable(),
+    expires_at: Timestamp.nullable().describe('By its time to live; activity does not move it'),
     tools: z.object({ total: z.number().int(), active: z.number().int() }),
     relics: z.object({ total: z.number().int(), active: z.number().int() }),
     workers: z.object({ total: z.number().int(), active: z.number().int() }),
@@ -30,6 +33,20 @@ export const Session = named(
   }),
 )
 export type Session = z.infer<typeof Session>
+
+const Seconds = z.number().min(1).max(315_360_000).nullable().default(null)
+
+/** What a session is set to; what is left out is without bound. */
+export const RenewSession = named(
+  'RenewSession',
+  z.strictObject({
+    ttl_seconds: Seconds.describe('From now on; then the session is cleaned up'),
+    idle_timeout_seconds: Seconds.describe(
+      'Without activity (calls, running tools and commands, connections to published ports) it is cleaned up',
+    ),
+  }),
+)
+export type RenewSession = z.infer<typeof RenewSession>
 
 export const SessionPage = page('SessionPage', SessionSummary)
 export const ListSessions = z.strictObject(PageQuery)

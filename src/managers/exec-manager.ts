@@ -146,6 +146,7 @@ export class ExecManager {
       request: user === undefined ? kept : { ...kept, user },
       view,
     }
+    await store.sessions.noteActivity(entry.sessionId)
     await store.execs.insert(entry)
     const detach = this.#detach.signal
     let command: WorkerCommand
@@ -223,6 +224,7 @@ export class ExecManager {
     Object.assign(entry, { status, live: false, request: null })
     try {
       await store.execs.update(entry)
+      await store.sessions.noteActivity(entry.sessionId)
       spool.state({ status, at: timestamp() })
       await store.spools.seal(entry.id)
       await this.#prune(entry.name)

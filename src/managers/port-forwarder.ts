@@ -50,6 +50,11 @@ export class PortForwarder {
     await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
   }
 
+  /** True while somebody is connected to one of its ports. */
+  isUsed(relicId: string): boolean {
+    return (this.#connections.get(relicId)?.size ?? 0) > 0
+  }
+
   async closeAll(): Promise<void> {
     await Promise.all([...this.#servers.keys()].map((relicId) => this.close(relicId)))
   }

@@ -124,6 +124,11 @@ export class RelicManager {
     return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.id)
   }
 
+  /** True while somebody is connected to a published port of a relic of a session. */
+  isUsedIn(sessionId: string): boolean {
+    return this.liveIn(sessionId).some((id) => this.#options.forwarder.isUsed(id))
+  }
+
   isLive(id: string): boolean {
     return this.#lives.has(id)
   }

@@ -1,5 +1,5 @@
 import type { Page } from '../domain/common.ts'
-import type { CleanupReport, Session, SessionSummary } from '../domain/session.ts'
+import type { CleanupReport, RenewSession, Session, SessionSummary } from '../domain/session.ts'
 import type { Engine } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
 import { ownedBy } from '../labels.ts'
@@ -75,6 +75,14 @@ export class SessionManager {
       workers: workerPage.items,
       usage: usage.totals,
     }
+  }
+
+  /** Sets how long a session lasts from now on. */
+  async renew(sessionId: string, lifetime: RenewSession): Promise<SessionSummary> {
+    const { gate, networks, store } = this.#options
+    gate.requireOpen(sessionId)
+    const row = await store.sessions.renew(sessionId, lifetime)
+    return this.#summary(row, await networks.get(sessionId))
   }
 
   /** Ends all that a session has. Repeating it is harmless; calls for one session at once share one cleanup. */

@@ -335,6 +335,7 @@ export class ToolExecution {
     if (!kept) this.entry.request = null
     try {
       await store.tools.update(this.entry)
+      await store.sessions.noteActivity(this.entry.sessionId)
       this.#output.state(view.status)
       await this.#output.seal()
     } catch (error) {

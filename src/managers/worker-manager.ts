@@ -163,6 +163,14 @@ export class WorkerManager {
     return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.name)
   }
 
+  /** True while a command runs in a worker of a session, or somebody is connected to a port of it. */
+  isUsedIn(sessionId: string): boolean {
+    return [...this.#lives.values()].some(
+      ({ entry, commands }) =>
+        entry.sessionId === sessionId && (commands.busy || this.#options.forwarder.isUsed(entry.id)),
+    )
+  }
+
   /** True where a worker has this container, or is being given it. */
   claims(workerId: string, containerId: string, nonce: string): boolean {
     return this.#lives.get(workerId)?.claims(containerId, nonce) ?? false

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { queryBoolean, SessionId } from '../domain/common.ts'
 import { problems } from '../domain/problem.ts'
-import { CleanupReport, ListSessions, Session, SessionPage } from '../domain/session.ts'
+import { CleanupReport, ListSessions, RenewSession, Session, SessionPage, SessionSummary } from '../domain/session.ts'
 import type { SessionManager } from '../managers/session-manager.ts'
 
 const ById = z.strictObject({ session_id: SessionId })
@@ -36,6 +36,21 @@ export const sessionRoutes: FastifyPluginAsyncZod<{ sessions: SessionManager }> 
       },
     },
     async (request) => sessions.get(request.params.session_id),
+  )
+
+  app.put(
+    '/sessions/:session_id',
+    {
+      schema: {
+        tags,
+        operationId: 'renewSession',
+        summary: 'Set how long a session lasts, counted from now; makes it where it is new',
+        params: ById,
+        body: RenewSession,
+        response: { 200: SessionSummary, ...problems(400, 409, 503) },
+      },
+    },
+    async (request) => sessions.renew(request.params.session_id, request.body),
   )
 
   app.delete(

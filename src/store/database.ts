@@ -6,8 +6,20 @@ import { migrate } from './migrations.ts'
 export interface Tables {
   instance: { id: string; created_at: string }
   records: RecordRow
-  sessions: { session_id: string; created_at: string; last_activity_at: string }
+  sessions: SessionRow
   idempotency_keys: { key: string; digest: string; resource: string; created_at: string }
+}
+
+export interface SessionRow {
+  session_id: string
+  created_at: string
+  last_activity_at: string
+  /** Null where the session lasts until it is cleaned up. */
+  ttl_seconds: number | null
+  /** Null where no activity is asked for. */
+  idle_timeout_seconds: number | null
+  /** By its time to live, counted from when that was set last. */
+  expires_at: string | null
 }
 
 /** What the service promised: a tool run, a relic, a worker, or a command in one. */

@@ -54,6 +54,13 @@ const MIGRATIONS: Record<string, Migration> = {
       await db.schema.createIndex('idempotency_keys_by_age').on('idempotency_keys').columns(['created_at']).execute()
     },
   },
+  '0004_session_lifetimes': {
+    async up(db: AnyDatabase) {
+      await db.schema.alterTable('sessions').addColumn('ttl_seconds', 'real').execute()
+      await db.schema.alterTable('sessions').addColumn('idle_timeout_seconds', 'real').execute()
+      await db.schema.alterTable('sessions').addColumn('expires_at', 'text').execute()
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

@@ -1,12 +1,16 @@
 import type { Page } from '../domain/common.ts'
 import { timestamp } from '../domain/common.ts'
-import type { Database } from './database.ts'
+import type { Database, SessionRow } from './database.ts'
 
-export interface SessionRow {
-  session_id: string
-  created_at: string
-  last_activity_at: string
+export type { SessionRow }
+
+/** How long a session lasts; null for without end. */
+export interface SessionLifetime {
+  ttl_seconds: number | null
+  idle_timeout_seconds: number | null
 }
+
+const WITHOUT_END = { ttl_seconds: null, idle_timeout_seconds: null, expires_at: null }
 
 const DEFAULT_LIMIT = 100
 
@@ -22,8 +26,39 @@ export class Sessions {
     const now = timestamp()
     await this.#database
       .insertInto('sessions')
-      .values({ session_id: sessionId, created_at: now, last_activity_at: now })
+      .values({ session_id: sessionId, created_at: now, last_activity_at: now, ...WITHOUT_END })
       .onConflict((conflict) => conflict.column('session_id').doUpdateSet({ last_activity_at: now }))
+      .execute()
+  }
+
+  /** Notes activity of a session that there still is. */
+  async noteActivity(sessionId: string): Promise<void> {
+    await this.#database
+      .updateTable('sessions')
+      .set({ last_activity_at: timestamp() })
+      .where('session_id', '=', sessionId)
+      .execute()
+  }
+
+  /** Sets how long a session lasts from now on, and begins it where it is new. */
+  async renew(sessionId: string, { ttl_seconds, idle_timeout_seconds }: SessionLifetime): Promise<SessionRow> {
+    const now = new Date()
+    const expires_at = ttl_seconds === null ? null : timestamp(new Date(now.getTime() + ttl_seconds * 1000))
+    const lifetime = { last_activity_at: timestamp(now), ttl_seconds, idle_timeout_seconds, expires_at }
+    return this.#database
+      .insertInto('sessions')
+      .values({ session_id: sessionId, created_at: timestamp(now), ...lifetime })
+      .onConflict((conflict) => conflict.column('session_id').doUpdateSet(lifetime))
+      .returningAll()
+      .executeTakeFirstOrThrow()
+  }
+
+  /** Those that end by themselves one day. */
+  async limited(): Promise<SessionRow[]> {
+    return this.#database
+      .selectFrom('sessions')
+      .selectAll()
+      .where((eb) => eb.or([eb('expires_at', 'is not', null), eb('idle_timeout_seconds', 'is not', null)]))
       .execute()
   }
 

@@ -16,6 +16,24 @@ afterEach(async () => {
 })
 
 describe('Sessions', () => {
+  it('last as long as they are set to, counted from then', async () => {
+    await sessions.touch('endless')
+    const row = await sessions.renew('a', { ttl_seconds: 60, idle_timeout_seconds: null })
+    expect(row).toMatchObject({ session_id: 'a', ttl_seconds: 60, expires_at: '2026-11-21T04:06:06.789Z' })
+    vi.setSystemTime(Date.parse('2026-11-21T04:06:00.000Z'))
+    await sessions.touch('a')
+    expect((await sessions.get('a'))?.expires_at).toBe('2026-11-21T04:06:06.789Z')
+    await sessions.renew('a', { ttl_seconds: 60, idle_timeout_seconds: 5 })
+    expect(await sessions.get('a')).toMatchObject({
+      created_at: '2026-11-21T04:05:06.789Z',
+      expires_at: '2026-11-21T04:07:00.000Z',
+      idle_timeout_seconds: 5,
+    })
+    expect((await sessions.limited()).map(({ session_id }) => session_id)).toEqual(['a'])
+    await sessions.renew('a', { ttl_seconds: null, idle_timeout_seconds: null })
+    expect(await sessions.limited()).toEqual([])
+  })
+
   it('begins a session with its first activity, and notes each later one', async () => {
     await sessions.touch('a')
     vi.setSystemTime(Date.parse('2026-11-21T05:00:00.000Z'))
@@ -24,6 +42,9 @@ describe('Sessions', () => {
       session_id: 'a',
       created_at: '2026-11-21T04:05:06.789Z',
       last_activity_at: '2026-11-21T05:00:00.000Z',
+      ttl_seconds: null,
+      idle_timeout_seconds: null,
+      expires_at: null,
     })
     expect(await sessions.count()).toBe(1)
   })

@@ -1,0 +1,70 @@
+import { messageOf } from '../errors.ts'
+import type { SessionRow, Sessions } from '../store/sessions.ts'
+import type { Log } from './log.ts'
+import type { RelicManager } from './relic-manager.ts'
+import type { SessionManager } from './session-manager.ts'
+import type { ToolManager } from './tool-manager.ts'
+import type { WorkerManager } from './worker-manager.ts'
+
+export interface SessionReaperOptions {
+  store: { sessions: Sessions }
+  sessions: SessionManager
+  tools: ToolManager
+  relics: RelicManager
+  workers: WorkerManager
+  log: Log
+}
+
+const INTERVAL_MS = 5_000
+
+/** Ends the sessions whose time is over, or that nobody uses any more. */
+export class SessionReaper {
+  readonly #options: SessionReaperOptions
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(options: SessionReaperOptions) {
+    this.#options = options
+  }
+
+  /** Looks regularly from now on. */
+  begin(): void {
+    this.#timer = setInterval(() => {
+      void this.reap().catch((error: unknown) => {
+        this.#options.log.warn({ event: 'reaper.failed', error: messageOf(error) }, 'sessions could not be looked at')
+      })
+    }, INTERVAL_MS).unref()
+  }
+
+  end(): void {
+    clearInterval(this.#timer)
+  }
+
+  /** One look at all sessions that have an end. */
+  async reap(now = Date.now()): Promise<void> {
+    const { store, sessions, log } = this.#options
+    for (const row of await store.sessions.limited()) {
+      const isUsed = this.#isUsed(row.session_id)
+      // What runs is activity for as long as it does.
+      if (isUsed) await store.sessions.noteActivity(row.session_id)
+      const reason = endOf(row, isUsed, now)
+      if (reason === undefined) continue
+      log.info({ event: 'session.expired', session_id: row.session_id, reason }, 'session expired')
+      const { errors } = await sessions.cleanup(row.session_id, { force: false, dryRun: false })
+      // What could not be removed keeps its session, and the next look tries again.
+      if (errors.length > 0)
+        log.warn({ event: 'session.not_ended', session_id: row.session_id, errors }, 'session stays')
+    }
+  }
+
+  #isUsed(sessionId: string): boolean {
+    const { tools, relics, workers } = this.#options
+    return tools.activeIn(sessionId).length > 0 || relics.isUsedIn(sessionId) || workers.isUsedIn(sessionId)
+  }
+}
+
+/** Why a session is over; undefined while it is not. */
+function endOf(row: SessionRow, isUsed: boolean, now: number): 'ttl' | 'idle' | undefined {
+  if (row.expires_at !== null && Date.parse(row.expires_at) <= now) return 'ttl'
+  if (isUsed || row.idle_timeout_seconds === null) return undefined
+  return Date.parse(row.last_activity_at) + row.idle_timeout_seconds * 1000 <= now ? 'idle' : undefined
+}
