@@ -9,6 +9,7 @@ import { type MetricsOptions, metrics } from './plugins/metrics.ts'
 import { openapi } from './plugins/openapi.ts'
 import { problemDetails } from './plugins/problems.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
+import { type EventRoutesOptions, eventRoutes } from './routes/events.ts'
 import { type ExecRoutesOptions, execRoutes } from './routes/execs.ts'
 import { type RelicRoutesOptions, relicRoutes } from './routes/relics.ts'
 import { serviceRoutes } from './routes/service.ts'
@@ -29,6 +30,7 @@ export interface AppServices
     Omit<StatsRoutesOptions, 'closing'>,
     Omit<WorkerRoutesOptions, 'closing'>,
     Omit<ExecRoutesOptions, 'closing'>,
+    Omit<EventRoutesOptions, 'closing'>,
     Omit<WorkerFileRoutesOptions, 'closing'>,
     CleanupRoutesOptions,
     MetricsOptions {
@@ -92,12 +94,13 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
   await app.register(metrics, { counts: services.counts })
 
   const { logs, tools, relics, sessions, networks, reconciler, stats, health } = services
-  const { workers, workerHealth, execs, files, idempotency } = services
+  const { workers, workerHealth, execs, files, idempotency, events } = services
   await app.register(toolRoutes, { tools, idempotency, logs, closing: closing.signal })
   await app.register(relicRoutes, { relics, idempotency, logs, closing: closing.signal })
   await app.register(workerRoutes, { workers, idempotency, workerHealth, logs, closing: closing.signal })
   await app.register(execRoutes, { execs, idempotency, logs, closing: closing.signal })
   await app.register(workerFileRoutes, { files, closing: closing.signal })
+  await app.register(eventRoutes, { events, closing: closing.signal })
   await app.register(sessionRoutes, { sessions })
   await app.register(statsRoutes, { stats, closing: closing.signal })
   await app.register(cleanupRoutes, { sessions, networks, reconciler })

@@ -5,6 +5,7 @@ import { ArtifactCollector } from './managers/artifact-collector.ts'
 import { CredentialManager } from './managers/credential-manager.ts'
 import { DockerManager } from './managers/docker-manager.ts'
 import { Door } from './managers/door.ts'
+import { EventReader } from './managers/event-reader.ts'
 import { ExecManager } from './managers/exec-manager.ts'
 import { HealthManager } from './managers/health-manager.ts'
 import { HealthPoller } from './managers/health-poller.ts'
@@ -102,6 +103,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     workerHealth,
     execs,
     files,
+    events: new EventReader(store.events),
     idempotency: new Idempotency(store.idempotencyKeys),
     stats,
     sessions,

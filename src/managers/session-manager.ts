@@ -33,6 +33,8 @@ export interface SessionManagerOptions {
 interface CleanupOptions {
   force: boolean
   dryRun: boolean
+  /** Why, for the event that tells its end. */
+  reason?: 'cleanup' | 'ttl' | 'idle'
 }
 
 const STOP_GRACE_SECONDS = 10
@@ -89,9 +91,7 @@ export class SessionManager {
   cleanup(sessionId: string, options: CleanupOptions): Promise<CleanupReport> {
     if (options.dryRun) return this.#plan(sessionId)
     const key = `${sessionId}\n${options.force}`
-    return this.#cleanups.share(key, () =>
-      this.#options.gate.closed(sessionId, () => this.#clean(sessionId, options.force)),
-    )
+    return this.#cleanups.share(key, () => this.#options.gate.closed(sessionId, () => this.#clean(sessionId, options)))
   }
 
   async #plan(sessionId: string): Promise<CleanupReport> {
@@ -110,7 +110,7 @@ export class SessionManager {
     }
   }
 
-  async #clean(sessionId: string, force: boolean): Promise<CleanupReport> {
+  async #clean(sessionId: string, { force, reason }: CleanupOptions): Promise<CleanupReport> {
     const { docker, engine, images, log, networks, relics, store, tools, workers } = this.#options
     const report: CleanupReport = {
       containers_removed: 0,
@@ -165,7 +165,7 @@ export class SessionManager {
     })
     await attempt('built images', () => images.removeBuilt(sessionId))
     // What is left is told, and keeps its session so that the call can be repeated.
-    if (report.errors.length === 0) await store.sessions.remove(sessionId)
+    if (report.errors.length === 0) await store.sessions.remove(sessionId, reason)
     const { errors, ...counts } = report
     log.info(
       {

@@ -49,7 +49,7 @@ export class SessionReaper {
       const reason = endOf(row, isUsed, now)
       if (reason === undefined) continue
       log.info({ event: 'session.expired', session_id: row.session_id, reason }, 'session expired')
-      const { errors } = await sessions.cleanup(row.session_id, { force: false, dryRun: false })
+      const { errors } = await sessions.cleanup(row.session_id, { force: false, dryRun: false, reason })
       // What could not be removed keeps its session, and the next look tries again.
       if (errors.length > 0)
         log.warn({ event: 'session.not_ended', session_id: row.session_id, errors }, 'session stays')

@@ -1,12 +1,13 @@
 /** SQLite through Kysely: node:sqlite in WAL mode, statements prepared once. */
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import { Kysely, SqliteDialect } from 'kysely'
+import { type Generated, Kysely, SqliteDialect } from 'kysely'
 import { migrate } from './migrations.ts'
 
 export interface Tables {
   instance: { id: string; created_at: string }
   records: RecordRow
   sessions: SessionRow
+  events: { id: Generated<number>; at: string; type: string; session_id: string | null; data: string }
   idempotency_keys: { key: string; digest: string; resource: string; created_at: string }
 }
 

@@ -61,6 +61,19 @@ const MIGRATIONS: Record<string, Migration> = {
       await db.schema.alterTable('sessions').addColumn('expires_at', 'text').execute()
     },
   },
+  '0005_events': {
+    async up(db: AnyDatabase) {
+      await db.schema
+        .createTable('events')
+        .addColumn('id', 'integer', (column) => column.primaryKey().autoIncrement())
+        .addColumn('at', 'text', (column) => column.notNull())
+        .addColumn('type', 'text', (column) => column.notNull())
+        .addColumn('session_id', 'text')
+        .addColumn('data', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema.createIndex('events_by_session').on('events').columns(['session_id', 'id']).execute()
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

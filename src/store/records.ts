@@ -1,5 +1,6 @@
 import type { Page } from '../domain/common.ts'
 import type { Database, RecordRow } from './database.ts'
+import type { Events, NewEvent } from './events.ts'
 
 /** What the store keeps of one thing that the service promised. */
 export interface Entry<Request, View> {
@@ -32,22 +33,46 @@ const DEFAULT_LIMIT = 100
 export class Records<Request, View> {
   readonly #database: Database
   readonly #kind: RecordRow['kind']
+  readonly #events: Events
 
-  constructor(database: Database, kind: RecordRow['kind']) {
+  constructor(database: Database, kind: RecordRow['kind'], events: Events) {
     this.#database = database
     this.#kind = kind
+    this.#events = events
   }
 
   async insert(entry: Entry<Request, View>): Promise<void> {
-    await this.#database
-      .insertInto('records')
-      .values({ kind: this.#kind, ...this.#row(entry) })
-      .execute()
+    await this.#database.transaction().execute(async (transaction) => {
+      await transaction
+        .insertInto('records')
+        .values({ kind: this.#kind, ...this.#row(entry) })
+        .execute()
+      await this.#events.write(transaction, eventOf(this.#kind, entry))
+    })
+    await this.#events.told()
   }
 
+  /** A change of its status is an event, written with it or not at all. */
   async update(entry: Entry<Request, View>): Promise<void> {
     const { id, ...row } = this.#row(entry)
-    await this.#database.updateTable('records').set(row).where('id', '=', id).where('kind', '=', this.#kind).execute()
+    const before = await this.#database
+      .selectFrom('records')
+      .select('status')
+      .where('id', '=', id)
+      .where('kind', '=', this.#kind)
+      .executeTakeFirst()
+    if (before === undefined) return
+    const update = (database: Database) =>
+      database.updateTable('records').set(row).where('id', '=', id).where('kind', '=', this.#kind).execute()
+    if (before.status === entry.status) {
+      await update(this.#database)
+      return
+    }
+    await this.#database.transaction().execute(async (transaction) => {
+      await update(transaction)
+      await this.#events.write(transaction, eventOf(this.#kind, entry))
+    })
+    await this.#events.told()
   }
 
   async get(id: string): Promise<Entry<Request, View> | undefined> {
@@ -142,5 +167,28 @@ export class Records<Request, View> {
       request: row.request === null ? null : (JSON.parse(row.request) as Request),
       view: JSON.parse(row.record) as View,
     }
+  }
+}
+
+/** What an event tells of a record: who it is, and how it ended. */
+const TOLD = [
+  'execution_id',
+  'tool_name',
+  'relic_id',
+  'relic_name',
+  'worker_id',
+  'exec_id',
+  'container_id',
+  'exit_code',
+  'failure',
+] as const
+
+function eventOf<Request, View>(kind: RecordRow['kind'], { status, sessionId, view }: Entry<Request, View>): NewEvent {
+  const fields = view as Record<string, unknown>
+  const told = TOLD.filter((name) => name in fields).map((name) => [name, fields[name]])
+  return {
+    type: `${kind}.${status}`,
+    session_id: sessionId === '' ? null : sessionId,
+    data: { status, ...Object.fromEntries(told) },
   }
 }

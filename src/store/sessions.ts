@@ -1,6 +1,7 @@
 import type { Page } from '../domain/common.ts'
 import { timestamp } from '../domain/common.ts'
 import type { Database, SessionRow } from './database.ts'
+import type { Events } from './events.ts'
 
 export type { SessionRow }
 
@@ -16,19 +17,28 @@ const DEFAULT_LIMIT = 100
 
 export class Sessions {
   readonly #database: Database
+  readonly #events: Events
 
-  constructor(database: Database) {
+  constructor(database: Database, events: Events) {
     this.#database = database
+    this.#events = events
   }
 
   /** Notes activity of a session, and begins it where it is new. */
   async touch(sessionId: string): Promise<void> {
+    await this.#begin(sessionId)
+    await this.noteActivity(sessionId)
+  }
+
+  async #begin(sessionId: string): Promise<void> {
     const now = timestamp()
-    await this.#database
+    const { numInsertedOrUpdatedRows } = await this.#database
       .insertInto('sessions')
       .values({ session_id: sessionId, created_at: now, last_activity_at: now, ...WITHOUT_END })
-      .onConflict((conflict) => conflict.column('session_id').doUpdateSet({ last_activity_at: now }))
-      .execute()
+      .onConflict((conflict) => conflict.column('session_id').doNothing())
+      .executeTakeFirstOrThrow()
+    if ((numInsertedOrUpdatedRows ?? 0n) > 0n)
+      await this.#events.append({ type: 'session.created', session_id: sessionId, data: {} })
   }
 
   /** Notes activity of a session that there still is. */
@@ -42,13 +52,13 @@ export class Sessions {
 
   /** Sets how long a session lasts from now on, and begins it where it is new. */
   async renew(sessionId: string, { ttl_seconds, idle_timeout_seconds }: SessionLifetime): Promise<SessionRow> {
+    await this.#begin(sessionId)
     const now = new Date()
     const expires_at = ttl_seconds === null ? null : timestamp(new Date(now.getTime() + ttl_seconds * 1000))
-    const lifetime = { last_activity_at: timestamp(now), ttl_seconds, idle_timeout_seconds, expires_at }
     return this.#database
-      .insertInto('sessions')
-      .values({ session_id: sessionId, created_at: timestamp(now), ...lifetime })
-      .onConflict((conflict) => conflict.column('session_id').doUpdateSet(lifetime))
+      .updateTable('sessions')
+      .set({ last_activity_at: timestamp(now), ttl_seconds, idle_timeout_seconds, expires_at })
+      .where('session_id', '=', sessionId)
       .returningAll()
       .executeTakeFirstOrThrow()
   }
@@ -93,7 +103,12 @@ export class Sessions {
   }
 
   /** Ends a session: its runs stay fetchable, it is listed no more. */
-  async remove(sessionId: string): Promise<void> {
-    await this.#database.deleteFrom('sessions').where('session_id', '=', sessionId).execute()
+  async remove(sessionId: string, reason = 'cleanup'): Promise<void> {
+    const { numDeletedRows } = await this.#database
+      .deleteFrom('sessions')
+      .where('session_id', '=', sessionId)
+      .executeTakeFirstOrThrow()
+    if (numDeletedRows > 0n)
+      await this.#events.append({ type: 'session.ended', session_id: sessionId, data: { reason } })
   }
 }

@@ -8,6 +8,7 @@ import type { ExecuteTool, ToolRun } from '../domain/tool.ts'
 import type { StartWorker, Worker } from '../domain/worker.ts'
 import { Artifacts } from './artifacts.ts'
 import { type Database, openDatabase } from './database.ts'
+import { Events } from './events.ts'
 import { IdempotencyKeys } from './idempotency-keys.ts'
 import { Lease } from './lease.ts'
 import { Records } from './records.ts'
@@ -29,6 +30,7 @@ export class Store {
   /** Commands in workers; their `name` is the id of the worker's record. */
   readonly execs: ExecRecords
   readonly sessions: Sessions
+  readonly events: Events
   readonly idempotencyKeys: IdempotencyKeys
   readonly spools: Spools
   readonly artifacts: Artifacts
@@ -39,11 +41,12 @@ export class Store {
     this.#database = database
     this.#lease = lease
     this.instance = instance
-    this.tools = new Records(database, 'tool')
-    this.relics = new Records(database, 'relic')
-    this.workers = new Records(database, 'worker')
-    this.execs = new Records(database, 'exec')
-    this.sessions = new Sessions(database)
+    this.events = new Events(database)
+    this.tools = new Records(database, 'tool', this.events)
+    this.relics = new Records(database, 'relic', this.events)
+    this.workers = new Records(database, 'worker', this.events)
+    this.execs = new Records(database, 'exec', this.events)
+    this.sessions = new Sessions(database, this.events)
     this.idempotencyKeys = new IdempotencyKeys(database)
     this.spools = new Spools(join(folder, 'spool'))
     this.artifacts = new Artifacts(join(folder, 'artifacts'))

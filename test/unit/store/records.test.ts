@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type Database, openDatabase } from '../../../src/store/database.ts'
+import { Events } from '../../../src/store/events.ts'
 import { type Entry, Records } from '../../../src/store/records.ts'
 import { temporaryFolder } from '../support/folders.ts'
 import { rejection } from '../support/streams.ts'
@@ -19,7 +20,7 @@ let records: Records<Request, View>
 
 beforeEach(async () => {
   database = await openDatabase(':memory:')
-  records = new Records(database, 'tool')
+  records = new Records(database, 'tool', new Events(database))
 })
 afterEach(() => database.destroy())
 
@@ -78,7 +79,7 @@ describe('Records', () => {
   })
 
   it('keeps kinds apart', async () => {
-    const relics = new Records<Request, View>(database, 'relic')
+    const relics = new Records<Request, View>(database, 'relic', new Events(database))
     await records.insert(entry(1))
     await relics.insert(entry(2))
     expect(await relics.get(idOf(1))).toBeUndefined()
@@ -208,10 +209,10 @@ describe('the database', () => {
   it('has what was written when it is opened again', async () => {
     const path = join(await temporaryFolder(), 'store.sqlite')
     const first = await openDatabase(path)
-    await new Records<Request, View>(first, 'tool').insert(entry(1))
+    await new Records<Request, View>(first, 'tool', new Events(first)).insert(entry(1))
     await first.destroy()
     const second = await openDatabase(path)
-    expect(await new Records<Request, View>(second, 'tool').get(idOf(1))).toEqual(entry(1))
+    expect(await new Records<Request, View>(second, 'tool', new Events(second)).get(idOf(1))).toEqual(entry(1))
     await second.destroy()
   })
 })

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type Database, openDatabase } from '../../../src/store/database.ts'
+import { Events } from '../../../src/store/events.ts'
 import { Sessions } from '../../../src/store/sessions.ts'
 
 let database: Database
@@ -8,7 +9,7 @@ let sessions: Sessions
 beforeEach(async () => {
   vi.useFakeTimers({ toFake: ['Date'], now: Date.parse('2026-11-21T04:05:06.789Z') })
   database = await openDatabase(':memory:')
-  sessions = new Sessions(database)
+  sessions = new Sessions(database, new Events(database))
 })
 afterEach(async () => {
   vi.useRealTimers()

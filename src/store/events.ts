@@ -1,0 +1,93 @@
+import { EventEmitter, once } from 'node:events'
+import { timestamp } from '../domain/common.ts'
+import type { Database } from './database.ts'
+
+/** Something that happened, as callers read it. */
+export interface StoredEvent {
+  /** Grows with time; never used twice. */
+  id: number
+  at: string
+  /** What it happened to, and what: `tool.completed`. */
+  type: string
+  session_id: string | null
+  data: Record<string, unknown>
+}
+
+export type NewEvent = Pick<StoredEvent, 'type' | 'session_id' | 'data'>
+
+/** Kept of all that happened; older ones are told as a gap. */
+const KEPT = 100_000
+const PRUNE_EVERY = 1_000
+const BATCH = 500
+
+/** What happened, in order and over restarts, for whoever follows. */
+export class Events {
+  readonly #database: Database
+  readonly #kept: number
+  readonly #changed = new EventEmitter().setMaxListeners(0)
+  #untilPrune = PRUNE_EVERY
+
+  constructor(database: Database, kept = KEPT) {
+    this.#database = database
+    this.#kept = kept
+  }
+
+  /** Writes one within a caller's transaction; `told` has to follow it once that is through. */
+  async write(database: Database, { type, session_id, data }: NewEvent): Promise<void> {
+    await database
+      .insertInto('events')
+      .values({ at: timestamp(), type, session_id, data: JSON.stringify(data) })
+      .execute()
+  }
+
+  /** Wakes those that follow. */
+  async told(): Promise<void> {
+    this.#changed.emit('change')
+    this.#untilPrune -= 1
+    if (this.#untilPrune > 0) return
+    this.#untilPrune = PRUNE_EVERY
+    await this.#database
+      .deleteFrom('events')
+      .where('id', '<=', (await this.last()) - this.#kept)
+      .execute()
+  }
+
+  async append(event: NewEvent): Promise<void> {
+    await this.write(this.#database, event)
+    await this.told()
+  }
+
+  /** Id of the newest; 0 where there was none. */
+  async last(): Promise<number> {
+    const row = await this.#database.selectFrom('events').select('id').orderBy('id', 'desc').limit(1).executeTakeFirst()
+    return row?.id ?? 0
+  }
+
+  /** Id of the oldest that is kept; 0 where there is none. */
+  async first(): Promise<number> {
+    const row = await this.#database.selectFrom('events').select('id').orderBy('id').limit(1).executeTakeFirst()
+    return row?.id ?? 0
+  }
+
+  /** Those behind an id, and then each as it happens, until the signal aborts. */
+  async *follow(after: number, sessionId: string | undefined, signal: AbortSignal): AsyncGenerator<StoredEvent> {
+    for (let position = after; !signal.aborted; ) {
+      // Listens before it looks: what is written between the two is not missed.
+      const changed = once(this.#changed, 'change', { signal }).catch(() => {})
+      const rows = await this.#read(position, sessionId)
+      for (const row of rows) {
+        position = row.id
+        yield row
+        if (signal.aborted) return
+      }
+      if (rows.length < BATCH) await changed
+    }
+  }
+
+  async #read(after: number, sessionId: string | undefined): Promise<StoredEvent[]> {
+    let query = this.#database.selectFrom('events').selectAll().where('id', '>', after)
+    if (sessionId !== undefined) query = query.where('session_id', '=', sessionId)
+    const rows = await query.orderBy('id').limit(BATCH).execute()
+    return rows.map(({ data, ...row }) => ({ ...row, data: JSON.parse(data) as Record<string, unknown> }))
+  }
+}
