@@ -7,7 +7,7 @@ import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fas
 import type { HealthManager } from './managers/health-manager.ts'
 import { type MetricsOptions, metrics } from './plugins/metrics.ts'
 import { openapi } from './plugins/openapi.ts'
-import { problemDetails } from './plugins/problems.ts'
+import { answerFrameworkError, problemDetails } from './plugins/problems.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
 import { type EventRoutesOptions, eventRoutes } from './routes/events.ts'
 import { type ExecRoutesOptions, execRoutes } from './routes/execs.ts'
@@ -56,6 +56,7 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
       const given = request.headers['x-request-id']
       return typeof given === 'string' && REQUEST_ID.test(given) ? given : crypto.randomUUID()
     },
+    frameworkErrors: answerFrameworkError,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 2048 },
   }).withTypeProvider<ZodTypeProvider>()
   // JSON is all that is read: text that is sent as such is told so.

@@ -44,7 +44,7 @@ export interface Parts {
 export function buildServices({ config, engine, engineInfo, store, hostPaths, log }: Parts) {
   const { instance } = store
   const gate = new SessionGate()
-  const docker = new DockerManager({ engine, instance, log })
+  const docker = new DockerManager({ engine, instance, log, cores: engineInfo.cores })
   const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, log })
   const { allowedImages, allowBuild } = config
   const images = new ImageManager({ engine, instance, allowedImages, allowBuild, log })

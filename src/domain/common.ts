@@ -58,11 +58,18 @@ export interface Page<T> {
 const ENVIRONMENT_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
 const ENVIRONMENT_BYTES = 64 * 1024
 
+/** What is wrong with a key of a record, in the words of the key's own schema. */
+export function keyError(issue: { code: string; issues?: unknown }): string | undefined {
+  const [first] = (issue.code === 'invalid_key' ? issue.issues : []) as { message?: string }[]
+  return first?.message
+}
+
 /** Values are passed byte for byte; a NUL could not be. */
 export const Environment = z
   .record(
     z.string().regex(ENVIRONMENT_NAME, 'use letters, digits and "_"'),
     z.string().regex(/^[^\0]*$/, 'NUL is not allowed'),
+    { error: keyError },
   )
   .refine(
     (map) =>

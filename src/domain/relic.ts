@@ -26,7 +26,7 @@ const RelicLimits = named(
   'RelicLimits',
   z.strictObject({
     memory_mb: z.number().int().min(8).max(1_048_576).default(1024),
-    cpu_limit: z.number().min(0.01).max(1024).default(2).describe('In cores'),
+    cpu_limit: z.number().min(0.01).max(1024).default(2).describe("In cores, at most those of the engine's host"),
     timeout_seconds: z
       .number()
       .min(0.1)

@@ -8,6 +8,7 @@ import {
   Failure,
   Gpu,
   ImageReference,
+  keyError,
   Name,
   named,
   PageQuery,
@@ -29,28 +30,34 @@ const HostPath = z
 
 const Workspace = named(
   'Workspace',
-  z.union([
-    z.strictObject({ host_path: HostPath.describe('A folder under an allowed root') }),
-    z.strictObject({ volume: Name.describe('A named volume of the session, or of the worker where it has none') }),
-    z.strictObject({
-      git_worktree: z.strictObject({
-        path: HostPath.describe('Folder of the worktree'),
-        repository: HostPath.describe('The main repository: its folder, or its .git'),
+  z.union(
+    [
+      z.strictObject({ host_path: HostPath.describe('A folder under an allowed root') }),
+      z.strictObject({ volume: Name.describe('A named volume of the session, or of the worker where it has none') }),
+      z.strictObject({
+        git_worktree: z.strictObject({
+          path: HostPath.describe('Folder of the worktree'),
+          repository: HostPath.describe('The main repository: its folder, or its .git'),
+        }),
       }),
-    }),
-  ]),
+    ],
+    'give exactly one of host_path (absolute), volume (a name) and git_worktree {path, repository}',
+  ),
 )
 export type Workspace = z.infer<typeof Workspace>
 
 /** A command as a string is for a shell; as an array it is run as it stands. */
-export const Command = z.union([
-  z
-    .string()
-    .min(1)
-    .max(131_071)
-    .regex(/^[^\0]*$/, 'NUL is not allowed'),
-  Argv,
-])
+export const Command = z.union(
+  [
+    z
+      .string()
+      .min(1)
+      .max(131_071)
+      .regex(/^[^\0]*$/, 'NUL is not allowed'),
+    Argv,
+  ],
+  'give a string for a shell, or a program and its arguments as strings',
+)
 export type Command = z.infer<typeof Command>
 
 /** `root`, `1000`, `1000:1000`, `worker`. */
@@ -70,6 +77,7 @@ const ExitCodes = z
   .record(
     z.string().regex(/^(?:0|[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])$/, 'use an exit code from 0 to 255'),
     z.strictObject({ meaning: z.string().min(1).max(200), action: ExitAction }),
+    { error: keyError },
   )
   .describe('By exit code; those that are not named keep their defaults')
 
@@ -100,7 +108,7 @@ const workerFields = {
   environment: Environment.default({}),
   ports: PublishedPorts,
   memory_limit: MemorySize.default('4g'),
-  cpu_limit: z.number().min(0.01).max(1024).default(2).describe('In cores'),
+  cpu_limit: z.number().min(0.01).max(1024).default(2).describe("In cores, at most those of the engine's host"),
   pids_limit: z.number().int().min(16).max(65_536).default(1000),
   nofile: z
     .strictObject({

@@ -27,11 +27,14 @@ const REMOVE_PAUSE_MS = 250
 export class DockerManager {
   readonly #engine: Engine
   readonly #instance: string
+  /** Of the engine's host, which refuses more. */
+  readonly #cores: number
   readonly #log: Log
   readonly #removals = new Set<Promise<void>>()
 
-  constructor(options: { engine: Engine; instance: string; log: Log }) {
+  constructor(options: { engine: Engine; instance: string; log: Log; cores?: number }) {
     this.#engine = options.engine
+    this.#cores = options.cores ?? Number.POSITIVE_INFINITY
     this.#instance = options.instance
     this.#log = options.log
   }
@@ -40,6 +43,7 @@ export class DockerManager {
   async create(intent: ContainerIntent): Promise<string> {
     return this.#engine.containers.create({
       ...intent.plan,
+      resources: { ...intent.plan.resources, cpus: Math.min(intent.plan.resources.cpus, this.#cores) },
       name: intent.containerName,
       imageId: intent.imageId,
       network: intent.network,

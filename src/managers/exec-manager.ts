@@ -41,6 +41,8 @@ interface Running {
   end(reason: 'timeout' | 'cancelled'): Promise<void>
 }
 
+/** Exit code of the program that a command is run by, before it becomes the command. */
+const NOT_ENTERED = 125
 /** Ended commands that a worker keeps, with their output. */
 const KEPT = 100
 const KERNEL_FOLDERS = ['/proc', '/sys', '/dev']
@@ -301,6 +303,10 @@ function outcomeOf(
     return { status: 'failed', failure: { code: 'lost', message, hint: null } }
   }
   if (exitCode === 0) return { status: 'completed', failure: null }
+  if (exitCode === NOT_ENTERED) {
+    const message = 'Exit code 125: working_dir could not be entered, or the command could not be set up'
+    return { status: 'failed', failure: { code: 'start_failed', message, hint: 'stderr tells which; check both.' } }
+  }
   return { status: 'failed', failure: failureOf({ exitCode, oomKilled: false, error: '' }) }
 }
 

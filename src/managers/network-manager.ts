@@ -83,6 +83,14 @@ export class NetworkManager {
     })
   }
 
+  /** Removes the internal bridge where it is older than so many milliseconds and nobody is attached. */
+  async removeIdleInternal(olderThanMs: number): Promise<boolean> {
+    const internal = (await this.#all()).find(({ name }) => name === this.#internalName)
+    if (internal === undefined || Date.now() - internal.createdAt.getTime() < olderThanMs) return false
+    if ((await this.containersOf(internal)).length > 0) return false
+    return this.remove(internal)
+  }
+
   /** True where a network is still there. */
   async exists(networkId: string): Promise<boolean> {
     return (await this.#engine.networks.inspect(networkId)) !== undefined

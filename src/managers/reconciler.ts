@@ -87,7 +87,7 @@ export class Reconciler {
 
   /** Removes containers, networks and volumes of this instance that no record claims. */
   async sweep({ dryRun, graceMs = GRACE_MS }: { dryRun: boolean; graceMs?: number }): Promise<CleanupReport> {
-    const { docker, engine, log, networks, store } = this.#options
+    const { docker, engine, log, networks, store, workers } = this.#options
     const report: CleanupReport = {
       containers_removed: 0,
       networks_removed: 0,
@@ -113,6 +113,7 @@ export class Reconciler {
       if ((await networks.containersOf(network)).length > 0) continue
       report.networks_removed += await attempt(`network ${network.name}`, () => networks.remove(network))
     }
+    if (!dryRun && !workers.any) await networks.removeIdleInternal(graceMs)
     for (const volume of await engine.volumes.list(ownedBy(store.instance, 'volume'))) {
       if (!old(volume.createdAt) || (await this.#isClaimedVolume(volume))) continue
       report.volumes_removed += await attempt(`volume ${volume.name}`, () => engine.volumes.remove(volume.name))

@@ -7,6 +7,7 @@ import { type Profiles, profileFor, requireNetwork } from '../policy/profiles.ts
 import type { ListFilter } from '../store/records.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
+import { requireCores } from './host-limits.ts'
 import { containerName, newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
 import { DELETED, type RelicDecision, type RelicEntry, RelicLife, type RelicLifeDeps } from './relic-life.ts'
@@ -184,6 +185,7 @@ export class RelicManager {
     requireNetwork(profile, 'session')
     requireCallerLabels(request.labels)
     images.requireAllowed(request)
+    requireCores(engineInfo, request.resource_limits.cpu_limit, 'resource_limits.cpu_limit')
     if (request.gpu !== undefined) requireGpu(engineInfo)
     return { profile, volumes: volumes.decide(request.volumes) }
   }

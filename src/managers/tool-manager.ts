@@ -17,6 +17,7 @@ import { mountOf } from '../policy/volumes.ts'
 import type { ListFilter } from '../store/records.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
+import { requireCores } from './host-limits.ts'
 import { newId } from './names.ts'
 import type { SessionGate } from './session-gate.ts'
 import { renewed, type ToolDecision, type ToolEntry, ToolExecution, type ToolExecutionDeps } from './tool-execution.ts'
@@ -178,6 +179,7 @@ export class ToolManager {
     requireNetwork(profile, request.network_mode)
     requireCallerLabels(request.labels)
     images.requireAllowed(request)
+    requireCores(engineInfo, request.resource_limits.cpu_limit, 'resource_limits.cpu_limit')
     if (request.gpu !== undefined) requireGpu(engineInfo)
     toolEnvironment(request, executionId)
     const decisions = volumes.decide(request.volumes)

@@ -59,7 +59,9 @@ _w_find "$1"
 shift
 if [ "$_w_stdin" = closed ]; then exec "$_w_program" "$@" </dev/null; fi
 # Opened for reading and writing, a FIFO neither blocks nor ends: a shell that is the command waits.
-${BUSYBOX} mkfifo ${PRIVATE_FOLDER}/stdin && exec "$_w_program" "$@" <>${PRIVATE_FOLDER}/stdin
+${BUSYBOX} mkfifo ${PRIVATE_FOLDER}/stdin && exec <>${PRIVATE_FOLDER}/stdin || exit 125
+${BUSYBOX} rm ${PRIVATE_FOLDER}/stdin
+exec "$_w_program" "$@"
 `,
 
   /**

@@ -79,6 +79,9 @@ export class WorkerFiles {
     const { containerId } = await this.#container(workerId)
     const { path, stat } = await this.#locate(containerId, workerPath(given))
     if (stat === undefined) throw notFound(given)
+    // It holds what is not the worker's.
+    if (path === '/')
+      throw new AppError('policy_denied', 'The root folder is not read whole', { hint: 'Name a folder in it.' })
     const tar = await this.#archive(containerId, path, signal)
     if (stat.isDirectory) return { type: 'folder', content: Readable.from(bounded(tar, given)) }
     const file = await firstFile(tar)

@@ -20,8 +20,9 @@ export interface LaunchOptions {
 }
 
 const RUNNING_SECONDS = 30
-/** A process that cannot do its work ends within moments. */
+/** A process that cannot do its work ends within moments; on a busy machine they are as much longer as its start was. */
 const SETTLE_MS = 250
+const USUAL_START_MS = 400
 const READY_FIRST_PAUSE_MS = 100
 const READY_LONGEST_PAUSE_MS = 1_000
 
@@ -51,7 +52,7 @@ export async function untilReady(
   { engine, log, containerId }: Pick<LaunchOptions, 'engine' | 'log' | 'containerId'>,
   ready: StartWorker['ready'],
   process: ContainerProcess,
-  signal: AbortSignal,
+  { signal, startMs = 0 }: { signal: AbortSignal; startMs?: number },
 ): Promise<void> {
   const over = new AbortController()
   const phase = ready === undefined ? 'running' : 'ready'
@@ -61,10 +62,15 @@ export async function untilReady(
   )
   const limited = AbortSignal.any([signal, over.signal])
   if (ready === undefined) {
-    await sleep(SETTLE_MS, undefined, { signal: limited }).catch(() => limited.throwIfAborted())
+    const settleMs = SETTLE_MS + Math.max(0, startMs - USUAL_START_MS)
+    await sleep(settleMs, undefined, { signal: limited }).catch(() => limited.throwIfAborted())
+    // The news of an end may lag behind it.
+    const state = await engine.containers.inspect(containerId)
+    if (state?.status !== 'running') throw new WorkerEnded(phase, await process.exit)
     return
   }
   const until = Date.now() + ready.timeout_seconds * 1000
+  let last: { exitCode: number | null; line: string } = { exitCode: null, line: '' }
   for (let pause = READY_FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, READY_LONGEST_PAUSE_MS)) {
     limited.throwIfAborted()
     const left = Math.max(1, until - Date.now())
@@ -77,8 +83,10 @@ export async function untilReady(
       throw error
     })
     if (tried.exitCode === 0) return
+    // One that was cut off by the end of the time says less than the one before it.
+    if (!tried.timedOut) last = { exitCode: tried.exitCode, line: lastLine(tried) }
     if (Date.now() + pause >= until || tried.timedOut) {
-      throw new WorkerOverdue('ready', ready.timeout_seconds, tried.timedOut ? null : tried.exitCode, lastLine(tried))
+      throw new WorkerOverdue('ready', ready.timeout_seconds, last.exitCode, last.line)
     }
     await sleep(pause, undefined, { signal: limited }).catch(() => limited.throwIfAborted())
   }

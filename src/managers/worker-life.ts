@@ -200,6 +200,7 @@ export class WorkerLife {
     const old = this.entry.containerId
     const { container_name, image_id, user, home, network } = this.entry.view
     const wasLive = this.#record.isLive
+    this.#runner.renew()
     await this.#create()
     const made = this.#record.containerId
     try {

@@ -10,6 +10,7 @@ import { memoryBytes, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { forgetCommands } from './exec-records.ts'
 import { requireGpu } from './gpu.ts'
+import { requireCores } from './host-limits.ts'
 import { KeyedTurns } from './keyed-turns.ts'
 import { newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
@@ -181,6 +182,11 @@ export class WorkerManager {
     return this.#lives.has(workerId) || (await this.#options.store.workers.find(workerId, DELETED)) !== undefined
   }
 
+  /** True while there is a worker with a container, running or not. */
+  get any(): boolean {
+    return this.#lives.size > 0
+  }
+
   get count(): number {
     return this.#live().length
   }
@@ -269,6 +275,7 @@ export class WorkerManager {
     requireCallerLabels(request.labels)
     requireOwnVariables(request.environment, environmentPrefixes)
     images.requireAllowed(request)
+    requireCores(engineInfo, request.cpu_limit, 'cpu_limit')
     if (request.gpu !== undefined) requireGpu(engineInfo)
     return {
       profile,

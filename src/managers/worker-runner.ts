@@ -182,12 +182,14 @@ export class WorkerRunner {
     const privateTar = await this.#blueprint().privateTar(this.#record.entry.view.home ?? '/')
     await this.#guardRepository()
     signal.throwIfAborted()
+    const began = performance.now()
     this.#process = await launch({ ...this.#processOptions(containerId), privateTar })
     const state = await engine.containers.inspect(containerId)
     if (state === undefined) throw new WorkerEnded('running', undefined)
     await this.#locate(state)
     this.#record.entry.view.started_at = timestamp(state.startedAt)
-    await untilReady({ engine, log, containerId }, this.#record.request.ready, this.#process, signal)
+    const startMs = performance.now() - began
+    await untilReady({ engine, log, containerId }, this.#record.request.ready, this.#process, { signal, startMs })
     await this.#record.update({ status: 'running', ready_at: timestamp() })
     const { worker_id, session_id } = this.#record.entry.view
     log.info({ event: 'worker.ready', worker_id, session_id, container_id: containerId }, 'worker ready')

@@ -19,6 +19,12 @@ export const problemDetails = fp(async (app) => {
   )
 })
 
+/** What never reaches a route: a URL that cannot be decoded. */
+export function answerFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const refusal = new AppError('validation_failed', `The URL cannot be read: ${error.message}`, { cause: error })
+  void answer(refusal, request, reply.header('x-request-id', request.id))
+}
+
 function translate(error: FastifyError | AppError | Error, request: FastifyRequest): AppError {
   if (error instanceof AppError) return error
   if (hasZodFastifySchemaValidationErrors(error)) {

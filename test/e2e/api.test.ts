@@ -18,6 +18,15 @@ afterAll(() => service.destroy())
 const execute = (body: unknown, headers?: Record<string, string>) =>
   client.post('/containers/tool/execute', body, headers)
 
+describe('a URL that cannot be decoded', () => {
+  it('is a problem like all others', async () => {
+    const answer = await client.get('/containers/worker/%zz')
+    expect([answer.status, answer.body.code]).toEqual([400, 'validation_failed'])
+    expect(answer.headers.get('content-type')).toContain('application/problem+json')
+    expect(answer.body.request_id).toBe(answer.headers.get('x-request-id'))
+  })
+})
+
 describe('problems', () => {
   it('name every field that is wrong, and coerce nothing', async () => {
     const answer = await execute({

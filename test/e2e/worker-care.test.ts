@@ -77,6 +77,17 @@ describe('POST /containers/worker/{id}/refresh', () => {
     await client.delete('/containers/worker/r1')
   })
 
+  it('gives a stopped worker a new container and starts it', async () => {
+    const { container_id } = await client.startWorker('r6')
+    await client.output('r6', 'echo kept > file')
+    await client.post('/containers/worker/r6/stop', { timeout_seconds: 0 })
+    const answer = await client.post('/containers/worker/r6/refresh')
+    expect(answer.body).toMatchObject({ status: 'running', refreshes: 1 })
+    expect(answer.body.container_id).not.toBe(container_id)
+    expect(await client.output('r6', 'cat file')).toBe('kept')
+    await client.delete('/containers/worker/r6')
+  })
+
   it('in the middle of a command waits for its end or refuses, as asked', async () => {
     const { container_id } = await client.startWorker('r2')
     const running = client.exec('r2', 'sleep 1; echo whole')
@@ -183,6 +194,20 @@ describe('capacity', () => {
     } finally {
       await bounded.destroy()
     }
+  })
+})
+
+describe('the internal bridge', () => {
+  it('is there while a worker is, stopped or not, and goes with the last', async () => {
+    const { network } = await client.startWorker('last')
+    await client.post('/containers/worker/last/stop', { timeout_seconds: 0 })
+    await service.services.reconciler.sweep({ dryRun: false, graceMs: 0 })
+    expect(await service.engine.networks.inspect(network.id)).toBeDefined()
+    await client.delete('/containers/worker/last')
+    await service.services.reconciler.sweep({ dryRun: false, graceMs: 0 })
+    expect(await service.engine.networks.inspect(network.id)).toBeUndefined()
+    expect((await client.startWorker('next')).network.id).not.toBe(network.id)
+    await client.delete('/containers/worker/next')
   })
 })
 

@@ -65,7 +65,10 @@ describe('POST /containers/worker/{id}/exec', () => {
     expect(await client.output('w', 'cat')).toBe('')
     const large = 'x'.repeat(700_000)
     expect(await client.output('w', 'wc -c', { stdin: large })).toBe('700000')
-    expect(await client.exec('w', 'true', { working_dir: '/no/such/folder' })).toMatchObject({ exit_code: 125 })
+    expect(await client.exec('w', 'true', { working_dir: '/no/such/folder' })).toMatchObject({
+      exit_code: 125,
+      failure: { code: 'start_failed', message: expect.stringContaining('working_dir') },
+    })
   })
 
   it.each([
@@ -75,6 +78,7 @@ describe('POST /containers/worker/{id}/exec', () => {
     [{ working_dir: '/proc/self/fd/7' }, 400, 'validation_failed'],
     [{ working_dir: '../x' }, 400, 'validation_failed'],
     [{ command: [] }, 400, 'validation_failed'],
+    [{ command: ['a', 1] }, 400, 'validation_failed'],
     [{ environment: { 'A B': 'x' } }, 400, 'validation_failed'],
     [{ privileged: true }, 400, 'validation_failed'],
   ])('refuses %j', async (change, status, code) => {

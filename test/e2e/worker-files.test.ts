@@ -90,6 +90,8 @@ describe('a file in a worker', () => {
     ['a/..%2F..%2F..%2Fetc/passwd', 400],
     ['%2Fproc%2F1%2Fenviron', 403],
     ['%2Frun%2Fworker%2Fenvironment', 403],
+    ['%2F', 403],
+    ['%ff', 400],
     ['%2F.toolbox%2Fbusybox', 403],
     ['absent', 404],
     ['deep/absent/file', 404],

@@ -138,6 +138,10 @@ describe('POST /containers/worker/start', () => {
     ['memory_limit', '-1g'],
     ['memory_limit', '1m'],
     ['memory_limit', 4096],
+    ['cpu_limit', 1024],
+    ['workspace', {}],
+    ['command', 5],
+    ['environment', { 'A=B': 'x' }],
     ['worker_id', '../x'],
     ['network', 'host'],
     ['user', 'a b'],
@@ -187,7 +191,7 @@ describe('readiness', () => {
   })
 
   it('tells a ready command that never succeeds, with its exit code and the log tail', async () => {
-    const ready = { command: 'echo not yet; exit 4', timeout_seconds: 1 }
+    const ready = { command: 'echo not yet; sleep 0.3; exit 4', timeout_seconds: 1 }
     const answer = await start('unready', { command: 'echo started; sleep 600', ready })
     expect([answer.status, answer.body.code]).toEqual([504, 'health_check_timeout'])
     expect(answer.body).toMatchObject({ phase: 'ready', exit_code: 4, logs_tail: 'started\n' })
