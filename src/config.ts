@@ -26,6 +26,8 @@ export interface Config {
   readonly sharedVolumes: readonly string[]
   readonly allowBuild: boolean
   readonly drainSeconds: number
+  readonly retentionDays: number
+  readonly spoolMegabytes: number
   readonly toolboxBinary: string | undefined
   readonly profiles: Profiles
   readonly credentials: CredentialSets
@@ -81,6 +83,8 @@ const Variables = z.object({
   CO_ALLOW_BUILD: z.stringbool({ error: 'true or false' }).optional(),
   CO_ALLOW_UNAUTHENTICATED: z.stringbool({ error: 'true or false' }).default(false),
   CO_DRAIN_SECONDS: integer(0, 3600).default(30),
+  CO_RETENTION_DAYS: integer(1, 36_500).default(7),
+  CO_SPOOL_MB: integer(16, 100_000_000).default(2048),
   CO_MAX_WORKERS: integer(0, 100_000).optional(),
   CO_WORKERS_MEMORY: z
     .string()
@@ -128,6 +132,8 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     sharedVolumes: file.sharedVolumes,
     allowBuild: variables.CO_ALLOW_BUILD ?? onLoopback,
     drainSeconds: variables.CO_DRAIN_SECONDS,
+    retentionDays: variables.CO_RETENTION_DAYS,
+    spoolMegabytes: variables.CO_SPOOL_MB,
     toolboxBinary: variables.CO_TOOLBOX_BINARY,
     profiles: file.profiles,
     credentials: file.credentials,

@@ -38,6 +38,7 @@ async function main(): Promise<void> {
   await services.reconciler.recover()
   services.reconciler.begin()
   services.reaper.begin()
+  services.retention.begin()
   services.workerHealth.begin()
   const address = await app.listen({ host: config.host, port: config.port })
   log.info(

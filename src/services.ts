@@ -20,6 +20,7 @@ import { PortForwarder } from './managers/port-forwarder.ts'
 import { RunQueue } from './managers/queue.ts'
 import { Reconciler } from './managers/reconciler.ts'
 import { RelicManager } from './managers/relic-manager.ts'
+import { Retention } from './managers/retention.ts'
 import { SessionGate } from './managers/session-gate.ts'
 import { SessionManager } from './managers/session-manager.ts'
 import { SessionReaper } from './managers/session-reaper.ts'
@@ -91,6 +92,12 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     log,
   })
   const reaper = new SessionReaper({ store, sessions, tools, relics, workers, log })
+  const retention = new Retention({
+    store,
+    days: config.retentionDays,
+    spoolBytes: config.spoolMegabytes * 1024 ** 2,
+    log,
+  })
   const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, workers, execs, log })
   const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate })
   return {
@@ -109,6 +116,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     sessions,
     reconciler,
     reaper,
+    retention,
     health,
     counts: () => ({
       tools_queued: queue.waiting,
@@ -122,6 +130,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
       gate.drain()
       reconciler.end()
       reaper.end()
+      retention.end()
       await tools.drain(seconds)
       workerHealth.end()
       execs.detach()

@@ -1,8 +1,10 @@
 /** Whom a worker runs as, and where its home is. */
+import { posix } from 'node:path'
 import type { StartWorker } from '../domain/worker.ts'
 import type { ImageInfo } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import type { Profile } from '../policy/profiles.ts'
+import { isMountTarget, requireMountTarget } from '../policy/volumes.ts'
 import type { ImageUsers, NumericUser } from './image-users.ts'
 
 /** Where neither a request nor a host folder nor the image says whom. */
@@ -39,9 +41,16 @@ export async function workerUser(
   return own !== undefined && own.uid !== 0 ? own : imageUsers.resolve(image, DEFAULT_USER)
 }
 
+/**
+ * The caller's HOME, the user's or image's own, or /home/worker. It gets a tmpfs, so it cannot be a
+ * folder of the kernel's or the service's: a caller's is refused (`policy_denied`), an image's passed over.
+ */
 export function workerHome(request: StartWorker, image: ImageInfo, user: NumericUser): string {
   const given = request.environment['HOME']
-  if (given?.startsWith('/')) return given
+  if (given?.startsWith('/')) {
+    requireMountTarget(posix.normalize(given))
+    return given
+  }
   const ofImage = image.environment.find((entry) => entry.startsWith('HOME=/'))?.slice('HOME='.length)
-  return user.home ?? ofImage ?? DEFAULT_HOME
+  return [user.home, ofImage].find((home) => home !== undefined && isMountTarget(posix.normalize(home))) ?? DEFAULT_HOME
 }

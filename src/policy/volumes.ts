@@ -47,10 +47,15 @@ export function decideVolume(mount: VolumeMount, policy: VolumePolicy): VolumeDe
 
 /** Refuses a mount over the root, the kernel's file systems or the service's own tools. */
 export function requireMountTarget(target: string): void {
-  if (target !== '/' && !RESERVED_TARGETS.some((reserved) => isBeneath(target, reserved))) return
+  if (isMountTarget(target)) return
   throw new AppError('policy_denied', `Nothing can be mounted at "${target}"`, {
     hint: 'Choose a folder of your own, such as /data.',
   })
+}
+
+/** False for the root, the kernel's file systems and the service's own tools. */
+export function isMountTarget(target: string): boolean {
+  return target !== '/' && !RESERVED_TARGETS.some((reserved) => isBeneath(target, reserved))
 }
 
 /** True for `root` itself and all that lies in it. */

@@ -34,6 +34,11 @@ export class IdempotencyKeys {
     return { key, digest, resource, fresh: false }
   }
 
+  /** Forgets the keys that were claimed before a time. */
+  async expire(before: Date): Promise<void> {
+    await this.#database.deleteFrom('idempotency_keys').where('created_at', '<', timestamp(before)).execute()
+  }
+
   /** Gives a key back: what it was claimed for was never made. */
   async release(key: string): Promise<void> {
     await this.#database.deleteFrom('idempotency_keys').where('key', '=', key).execute()

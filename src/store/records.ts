@@ -118,6 +118,26 @@ export class Records<Request, View> {
     }
   }
 
+  /**
+   * Ids of those that were made before a time and hold nothing any more, oldest first. An id is its
+   * prefix and a UUIDv7, which begins with its time.
+   */
+  async endedBefore(prefix: string, time: Date, limit: number): Promise<string[]> {
+    const hex = time.getTime().toString(16).padStart(12, '0')
+    const rows = await this.#database
+      .selectFrom('records')
+      .select('id')
+      .where('kind', '=', this.#kind)
+      .where('id', '<', `${prefix}_${hex.slice(0, 8)}-${hex.slice(8)}`)
+      .where('live', '=', 0)
+      // One that keeps its container is claimed by its request.
+      .where('request', 'is', null)
+      .orderBy('id')
+      .limit(limit)
+      .execute()
+    return rows.map(({ id }) => id)
+  }
+
   /** Those that may still change or hold resources, oldest first. */
   async live(sessionId?: string): Promise<Entry<Request, View>[]> {
     let query = this.#database.selectFrom('records').selectAll().where('kind', '=', this.#kind).where('live', '=', 1)

@@ -98,6 +98,30 @@ export class Spools {
     return last === undefined ? 0 : last + (await stat(join(folder, segmentName(last)))).size
   }
 
+  /** True while it is written to. */
+  isOpen(id: string): boolean {
+    return this.#opening.has(id) || this.#writers.has(id)
+  }
+
+  /** What each spool takes on disk, the longest untouched first. */
+  async sizes(): Promise<{ id: string; bytes: number }[]> {
+    const ids = await readdir(this.#folder).catch(() => [])
+    const sizes = await Promise.all(ids.map((id) => this.#size(id)))
+    return sizes.flatMap((size) => size ?? []).toSorted((a, b) => a.at - b.at)
+  }
+
+  async #size(id: string): Promise<{ id: string; bytes: number; at: number } | undefined> {
+    const folder = this.#path(id)
+    try {
+      const files = await Promise.all((await readdir(folder)).map((name) => stat(join(folder, name))))
+      const at = Math.max(0, ...files.map(({ mtimeMs }) => mtimeMs))
+      return { id, bytes: files.reduce((sum, { size }) => sum + size, 0), at }
+    } catch {
+      // Removed since it was listed.
+      return undefined
+    }
+  }
+
   /** Ends a writer; its spool stays. */
   async seal(id: string): Promise<void> {
     const writer = this.#writers.get(id)

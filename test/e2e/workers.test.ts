@@ -153,6 +153,12 @@ describe('POST /containers/worker/start', () => {
     expect(answer.text).toContain(field)
   })
 
+  it.each(['/sys', '/proc/self', '/dev', '/run/worker/x', '/tmp/../sys'])('makes no home of %s', async (HOME) => {
+    const answer = await start('home', { environment: { HOME } })
+    expect([answer.status, answer.body.code]).toEqual([403, 'policy_denied'])
+    expect(await containersOf('home')).toEqual([])
+  })
+
   it('tells GPU requests that the engine has none, before anything is made', async () => {
     const answer = await start('gpu', { gpu: { count: 1 } })
     expect([answer.status, answer.body.code]).toEqual([422, 'gpu_unavailable'])

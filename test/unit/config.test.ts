@@ -34,6 +34,8 @@ describe('loadConfig', () => {
       sharedVolumes: [],
       allowBuild: true,
       drainSeconds: 30,
+      retentionDays: 7,
+      spoolMegabytes: 2048,
       toolboxBinary: undefined,
       credentials: new Map(),
       workerEnvironmentPrefixes: [],

@@ -1,0 +1,68 @@
+/** The service as a process of its own, on one data folder, that can be killed and started again. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const ROOT = new URL('../..', import.meta.url).pathname
+const READY_TRIES = 600
+const READY_PAUSE_MS = 50
+
+export class KillableService {
+  readonly url: string
+  readonly #environment: Record<string, string>
+  #process: ChildProcess | undefined
+  /** Log lines of all its lives. */
+  log = ''
+
+  private constructor(port: number, environment: Record<string, string>) {
+    this.url = `http://127.0.0.1:${port}`
+    this.#environment = { ...environment, CO_PORT: String(port) }
+  }
+
+  static async create(environment: Record<string, string>): Promise<KillableService> {
+    return new KillableService(await freePort(), environment)
+  }
+
+  /** Starts it; answers after how many milliseconds it was ready. */
+  async start(): Promise<number> {
+    const began = performance.now()
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/main.ts'], {
+      cwd: ROOT,
+      env: { ...process.env, ...this.#environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    this.#process = child
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on('data', (part: Buffer) => {
+        this.log += part.toString()
+      })
+    for (let tries = 0; tries < READY_TRIES; tries++) {
+      if (child.exitCode !== null)
+        throw new Error(`the service ended with ${child.exitCode}:\n${this.log.slice(-2_000)}`)
+      const answer = await fetch(`${this.url}/readyz`).catch(() => undefined)
+      if (answer?.status === 200) return performance.now() - began
+      await sleep(READY_PAUSE_MS)
+    }
+    throw new Error(`the service did not get ready:\n${this.log.slice(-2_000)}`)
+  }
+
+  /** Ends the process at once, as a crash does. */
+  async kill(): Promise<void> {
+    const child = this.#process
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill('SIGKILL')
+    await exited
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
