@@ -7,6 +7,9 @@ const PREFIX = 'container-orchestrator'
 export const KINDS = ['tool', 'relic', 'worker', 'network', 'volume', 'pool', 'toolbox', 'image'] as const
 export type Kind = (typeof KINDS)[number]
 
+/** Tells attempts apart; all else of an ownership may be looked for. */
+export const NONCE_LABEL = `${PREFIX}.nonce`
+
 export interface Ownership {
   /** This installation, by the UUID in its store. */
   instance: string
@@ -27,7 +30,7 @@ export function encodeLabels(owner: Ownership): Labels {
     [`${PREFIX}.instance`]: owner.instance,
     [`${PREFIX}.kind`]: owner.kind,
     [`${PREFIX}.id`]: owner.id,
-    [`${PREFIX}.nonce`]: owner.nonce,
+    [NONCE_LABEL]: owner.nonce,
     ...(owner.session === undefined ? {} : { [`${PREFIX}.session`]: owner.session }),
     ...(owner.name === undefined ? {} : { [`${PREFIX}.name`]: owner.name }),
   }
@@ -38,7 +41,7 @@ export function decodeLabels(labels: Labels): Ownership | undefined {
   const instance = labels[`${PREFIX}.instance`]
   const kind = KINDS.find((known) => known === labels[`${PREFIX}.kind`])
   const id = labels[`${PREFIX}.id`]
-  const nonce = labels[`${PREFIX}.nonce`]
+  const nonce = labels[NONCE_LABEL]
   if (instance === undefined || kind === undefined || id === undefined || nonce === undefined) return undefined
   return { instance, kind, id, nonce, session: labels[`${PREFIX}.session`], name: labels[`${PREFIX}.name`] }
 }

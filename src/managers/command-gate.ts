@@ -4,7 +4,7 @@ import { AppError } from '../errors.ts'
 export class CommandGate {
   #inside = 0
   #opening: PromiseWithResolvers<void> | undefined
-  #emptied: PromiseWithResolvers<void> | undefined
+  readonly #waiting = new Set<() => void>()
   #closing: Promise<unknown> = Promise.resolve()
 
   get busy(): boolean {
@@ -20,7 +20,7 @@ export class CommandGate {
       if (left) return
       left = true
       this.#inside -= 1
-      if (this.#inside === 0) this.#emptied?.resolve()
+      if (this.#inside === 0) for (const wake of [...this.#waiting]) wake()
     }
   }
 
@@ -40,7 +40,7 @@ export class CommandGate {
     const opening = Promise.withResolvers<void>()
     this.#opening = opening
     try {
-      if (this.#inside > 0) await this.#empty(waitMs)
+      if (!(await this.emptied(waitMs))) throw busy(this.#inside)
       return await work()
     } finally {
       this.#opening = undefined
@@ -48,15 +48,18 @@ export class CommandGate {
     }
   }
 
-  async #empty(waitMs: number): Promise<void> {
-    const emptied = Promise.withResolvers<void>()
-    this.#emptied = emptied
-    const timer = setTimeout(() => emptied.reject(busy(this.#inside)), waitMs)
+  /** Waits until no command is inside; false where that takes longer. */
+  async emptied(withinMs: number): Promise<boolean> {
+    if (this.#inside === 0) return true
+    const { promise, resolve } = Promise.withResolvers<boolean>()
+    const wake = () => resolve(true)
+    this.#waiting.add(wake)
+    const timer = setTimeout(() => resolve(false), withinMs)
     try {
-      await emptied.promise
+      return await promise
     } finally {
       clearTimeout(timer)
-      this.#emptied = undefined
+      this.#waiting.delete(wake)
     }
   }
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { lstat, open, readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -38,6 +39,8 @@ export interface CopiedFolder {
   source: string
   target: string
   only: readonly string[] | undefined
+  /** Engine name of the volume. */
+  volume: string
 }
 
 export interface CredentialMounts {
@@ -84,7 +87,7 @@ export class CredentialManager {
   async mounts(sets: readonly CredentialSet[], owner: CredentialOwner): Promise<CredentialMounts> {
     const result: CredentialMounts = { mounts: [], fresh: [] }
     for (const set of sets) {
-      for (const [index, file] of set.files.entries()) {
+      for (const file of set.files) {
         const details = await this.#look(set, file)
         if (details === undefined) continue
         const target = targetIn(owner.home, file.target)
@@ -94,12 +97,12 @@ export class CredentialManager {
           result.mounts.push({ type: 'bind', source, target, readOnly: true })
         } else if (details.isDirectory()) {
           const open = owner.uid !== 0
-          const { name, fresh } = await this.#volumes.workerVolume(`credential.${set.name}.${index}`, {
+          const { name, fresh } = await this.#volumes.workerVolume(`credential.${set.name}.${digest(file.target)}`, {
             ...owner,
             open,
           })
           result.mounts.push({ type: 'volume', source: name, target, readOnly: false, keepAsIs: true })
-          if (fresh) result.fresh.push({ source: file.source, target, only: file.only })
+          if (fresh) result.fresh.push({ source: file.source, target, only: file.only, volume: name })
         }
       }
     }
@@ -134,6 +137,11 @@ function unavailable(set: CredentialSet, why: string): AppError {
   return new AppError('credentials_unavailable', `Credential set "${set.name}": ${why}`, {
     hint: 'The operator of this service has to provide it.',
   })
+}
+
+/** Names a copy by where it is: the order of the operator's list may change. */
+function digest(target: string): string {
+  return createHash('sha256').update(target).digest('hex').slice(0, 8)
 }
 
 /** A folder as a tar: regular files and folders, owned by the worker's user. */

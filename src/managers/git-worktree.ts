@@ -35,6 +35,7 @@ const GUARDED = ['config', 'config.worktree', 'info', 'modules', 'worktrees']
 /** Parts of the worktree's own folder that git of the host obeys. */
 const OWN_GUARDED = ['commondir', 'gitdir', 'config.worktree']
 const MAX_POINTER_BYTES = 8 * 1024
+const MAX_CONFIG_BYTES = 1024 * 1024
 const OWN_POINTER = `${WORKSPACE_FOLDER}/.git`
 
 /**
@@ -127,7 +128,7 @@ async function guardedParts(commonDir: string, gitDir: string): Promise<string[]
   if (!(await exists(join(commonDir, 'hooks')))) {
     throw invalid(`${commonDir} has no folder "hooks" that could be mounted read-only`, 'Make an empty one there.')
   }
-  if (mentionsWorktreeConfig((await content(join(commonDir, 'config'), Number.POSITIVE_INFINITY)) ?? '')) {
+  if (mentionsWorktreeConfig(await configOf(commonDir))) {
     for (const file of [join(commonDir, 'config.worktree'), join(gitDir, 'config.worktree')]) {
       if (!(await exists(file))) throw invalid(`${file} is missing while extensions.worktreeConfig is on`, 'Make it.')
     }
@@ -135,14 +136,26 @@ async function guardedParts(commonDir: string, gitDir: string): Promise<string[]
   return ['hooks', ...(await present(commonDir, GUARDED))]
 }
 
+/** What git takes for no. */
+const FALSE = new Set(['', 'false', 'no', 'off', '0'])
+
 /** True unless a repository's config surely does not switch `extensions.worktreeConfig` on. */
 function mentionsWorktreeConfig(config: string): boolean {
   return config
     .split('\n')
-    .filter((line) => !/^\s*[#;]/.test(line))
-    .some(
-      (line) => /worktreeconfig/i.test(line) && !/worktreeconfig\s*=\s*"?(false|no|off|0)?"?\s*([#;].*)?$/i.test(line),
-    )
+    .filter((line) => line.toLowerCase().includes('worktreeconfig') && !/^[#;]/.test(line.trimStart()))
+    .some((line) => {
+      const [, value] = line.toLowerCase().split('worktreeconfig')
+      const [setting = ''] = (value ?? '').split(/[#;]/)
+      // A name alone means yes.
+      return !setting.includes('=') || !FALSE.has(setting.replace(/[="]/g, '').trim())
+    })
+}
+
+async function configOf(commonDir: string): Promise<string> {
+  const config = await content(join(commonDir, 'config'), MAX_CONFIG_BYTES)
+  if (config === undefined) throw invalid(`${commonDir} has no config of at most 1 MiB`)
+  return config
 }
 
 async function present(folder: string, names: readonly string[]): Promise<string[]> {

@@ -205,7 +205,9 @@ export class Reconciler {
     const { docker, engine, log, store, workers } = this.#options
     const state = container === undefined ? undefined : await engine.containers.inspect(container.id)
     const wasStarting = entry.view.ready_at === null && (entry.status === 'preparing' || entry.status === 'starting')
-    if (state?.startedAt !== undefined && state.id === entry.containerId && !wasStarting) {
+    // One that never ran was to take an older one's place: it is started.
+    if (state !== undefined && state.id === entry.containerId && !wasStarting) {
+      if (state.startedAt === undefined) entry.view.status = 'starting'
       log.info({ event: 'worker.adopted', worker_id: entry.name, container_id: state.id }, 'worker adopted')
       await workers.adopt(entry, state)
       return

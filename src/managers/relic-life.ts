@@ -255,6 +255,8 @@ export class RelicLife {
   /** Starts the container with its output attached, and learns where it is. */
   async #launch(): Promise<void> {
     const containerId = this.#containerId()
+    const before = await this.#deps.engine.containers.inspect(containerId)
+    await this.#deps.volumes.requireInPlace(before?.mounts ?? [])
     this.#process = await ContainerProcess.start(this.#processOptions(containerId))
     const state = await this.#deps.engine.containers.inspect(containerId)
     if (state === undefined) throw new RelicDied(undefined)

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { realpath } from 'node:fs/promises'
 import type { VolumeMount } from '../domain/common.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, MountedPath } from '../engine/engine.ts'
 import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import { decodeLabels, encodeLabels, ownedBy } from '../labels.ts'
@@ -60,6 +60,22 @@ export class VolumeResolver {
     for (const decision of decisions) if (decision.type === 'host') await this.allowedHostPath(decision.source)
   }
 
+  /**
+   * Refuses (`policy_denied`) mounts of a container whose host folders lead elsewhere than when it was
+   * made: an engine follows links anew at each start, and who can write beside a folder can put a link
+   * in its place.
+   */
+  async requireInPlace(mounts: readonly MountedPath[]): Promise<void> {
+    for (const { source } of mounts) {
+      const local = this.#hostPaths.toLocal(source)
+      if (!this.#policy.allowedHostRoots.some((root) => isBeneath(local, root))) continue
+      if ((await realpath(local).catch(() => undefined)) === local) continue
+      throw new AppError('policy_denied', `Host path "${local}" leads elsewhere than when it was mounted`, {
+        hint: 'Look at who can write to the folder that it lies in.',
+      })
+    }
+  }
+
   /** Makes a session's volumes where they are missing, and looks again where host paths really lead. */
   async resolve(decisions: readonly VolumeDecision[], owner: VolumeOwner): Promise<MountSpec[]> {
     return Promise.all(decisions.map(async (decision) => mountOf(decision, await this.#source(decision, owner))))
@@ -72,6 +88,10 @@ export class VolumeResolver {
   ): Promise<{ name: string; fresh: boolean }> {
     const engineName = workerVolumeName(this.#instance, worker, name)
     return this.#ensure(engineName, { id: worker, session, name }, open)
+  }
+
+  async removeVolume(name: string): Promise<void> {
+    await this.#engine.volumes.remove(name)
   }
 
   /** The volumes that a worker has of its own, by their engine names. */

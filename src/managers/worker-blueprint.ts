@@ -25,7 +25,7 @@ import type { Toolbox } from './toolbox.ts'
 import { PRIVATE_FOLDER, programPath } from './toolbox-programs.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 import { workerHome, workerUser } from './worker-user.ts'
-import { mountWorkspace, sharedRepository, workspaceOwner } from './worker-workspace.ts'
+import { mountWorkspace, workspaceOwner } from './worker-workspace.ts'
 
 export interface BlueprintDeps {
   docker: DockerManager
@@ -132,7 +132,9 @@ export class WorkerBlueprint {
     try {
       await this.#deps.credentials.fill(id, credentials.fresh, owner)
     } catch (error) {
+      // A copy that was not made whole is made anew the next time.
       await docker.remove(id)
+      await Promise.all(credentials.fresh.map(({ volume }) => this.#deps.volumes.removeVolume(volume)))
       throw error
     }
     return { id, name, image, user: `${user.uid}:${user.gid}`, home, network: network.view }
@@ -146,11 +148,6 @@ export class WorkerBlueprint {
       files: [...secrets.files, { name: 'gitconfig', content: gitConfig(this.#request.worker_id), mode: 0o644 }],
       placed: secrets.placed,
     })
-  }
-
-  /** The main repository that the worker shares with git of the host; undefined where it has none. */
-  sharedRepository(): Promise<string | undefined> {
-    return sharedRepository(this.#request.workspace, this.#deps)
   }
 
   /** The worker's own command, or the image's, held by a stdin that stays open. */

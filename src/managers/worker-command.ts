@@ -73,8 +73,8 @@ export class WorkerCommand {
       ...(options.user === undefined ? {} : { user: options.user }),
     })
     const started = new WorkerCommand(engine, log, containerId, id, options, exec)
-    // A command that does not read its stdin may end before all of it is written.
-    if (options.stdin !== undefined) await pipeline(Readable.from([options.stdin]), exec.stdin).catch(() => {})
+    // Beside all else: a command may never read it, or write much before it does.
+    if (options.stdin !== undefined) void pipeline(Readable.from([options.stdin]), exec.stdin).catch(() => {})
     return started
   }
 
@@ -128,8 +128,11 @@ export class WorkerCommand {
       if (state === undefined || (state.status !== 'running' && state.status !== 'paused')) return
       try {
         // Frozen processes do not die.
-        if (state.status === 'paused') await engine.containers.resume(containerId)
-        if (await killTree(engine, containerId, id, user)) return
+        const wasPaused = state.status === 'paused'
+        if (wasPaused) await engine.containers.resume(containerId)
+        const dead = await killTree(engine, containerId, id, user)
+        if (wasPaused) await engine.containers.pause(containerId)
+        if (dead) return
       } catch (error) {
         log.warn({ event: 'exec.kill_failed', exec_id: id, attempt, error: messageOf(error) }, 'a command lives on')
       }

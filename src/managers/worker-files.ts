@@ -24,8 +24,9 @@ const LIST_DEADLINE_MS = 10_000
 const LIST = `cd "$1" || exit 1
 mark=$2
 set -- * .[!.]* ..?*
+[ $# -gt ${MAX_LISTED} ] && exit 1
 /.toolbox/busybox stat -c "%F/%s/%Y/%n/$mark" -- "$@" 2>/dev/null
-exit 0`
+[ $? -lt 126 ]`
 /** Words of stat's %F. */
 const FILE_TYPES: Readonly<Record<string, WorkerFile['type']>> = {
   'regular file': 'file',

@@ -1,7 +1,7 @@
 import { timestamp } from '../domain/common.ts'
 import { type DiskUse, RefreshWorker, type WorkerHealth, type WorkerStats } from '../domain/worker.ts'
 import type { ContainerState, Engine } from '../engine/engine.ts'
-import { messageOf } from '../errors.ts'
+import { AppError, messageOf } from '../errors.ts'
 import { healthReasons } from '../policy/worker-health.ts'
 import { WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import type { Log } from './log.ts'
@@ -27,6 +27,8 @@ export interface WorkerHealthOptions {
 export class WorkerHealthManager {
   readonly #options: WorkerHealthOptions
   #timer: NodeJS.Timeout | undefined
+  /** When a worker was last tried to be refreshed. */
+  readonly #tried = new WeakMap<WorkerLife, number>()
 
   constructor(options: WorkerHealthOptions) {
     this.#options = options
@@ -82,7 +84,8 @@ export class WorkerHealthManager {
   async stats(workerId: string): Promise<WorkerStats> {
     const { engine, stats, workers } = this.#options
     const life = await workers.life(workerId)
-    const containerId = life.entry.containerId ?? ''
+    const { containerId } = life.entry
+    if (containerId === null) throw new AppError('conflict', `Worker "${workerId}" has no container`)
     const [use, state] = await Promise.all([stats.one(workerId), engine.containers.inspect(containerId)])
     const disk = state?.status === 'running' ? await this.#disk(state.id) : null
     return { ...use, age_hours: state === undefined ? 0 : ageHours(state), disk }
@@ -106,8 +109,8 @@ export class WorkerHealthManager {
   async #refreshIfDue(life: WorkerLife): Promise<void> {
     const { log, workers } = this.#options
     const { refreshed_at, worker_id } = life.entry.view
-    if (refreshed_at !== null && Date.now() - Date.parse(refreshed_at) < REFRESH_PAUSE_MS) return
-    if (life.commands.busy) return
+    const last = Math.max(this.#tried.get(life) ?? 0, refreshed_at === null ? 0 : Date.parse(refreshed_at))
+    if (Date.now() - last < REFRESH_PAUSE_MS || life.commands.busy) return
     try {
       const { healthy, reasons } = await this.health(worker_id)
       if (healthy) return
@@ -115,6 +118,8 @@ export class WorkerHealthManager {
         { event: 'worker.refresh_due', worker_id, reasons: reasons.map(({ code }) => code) },
         'worker is refreshed',
       )
+      // Also where it fails: each try stops the worker.
+      this.#tried.set(life, Date.now())
       await workers.refresh(worker_id, RefreshWorker.parse({ when_busy: 'refuse' }))
     } catch (error) {
       log.warn({ event: 'worker.refresh_put_off', worker_id, error: messageOf(error) }, 'a worker was not refreshed')

@@ -25,6 +25,8 @@ const SETTLE_MS = 250
 const USUAL_START_MS = 400
 const READY_FIRST_PAUSE_MS = 100
 const READY_LONGEST_PAUSE_MS = 1_000
+/** Less time than this no command gets anywhere in. */
+const SHORTEST_TRY_MS = 150
 
 /** Starts the container; `WorkerOverdue` where it does not run within so many seconds. */
 export async function launch(options: LaunchOptions, withinSeconds = RUNNING_SECONDS): Promise<ContainerProcess> {
@@ -85,7 +87,7 @@ export async function untilReady(
     if (tried.exitCode === 0) return
     // One that was cut off by the end of the time says less than the one before it.
     if (!tried.timedOut) last = { exitCode: tried.exitCode, line: lastLine(tried) }
-    if (Date.now() + pause >= until || tried.timedOut) {
+    if (Date.now() + pause + SHORTEST_TRY_MS >= until || tried.timedOut) {
       throw new WorkerOverdue('ready', ready.timeout_seconds, last.exitCode, last.line)
     }
     await sleep(pause, undefined, { signal: limited }).catch(() => limited.throwIfAborted())

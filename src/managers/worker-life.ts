@@ -6,10 +6,17 @@ import { AppError, messageOf } from '../errors.ts'
 import { CommandGate } from './command-gate.ts'
 import { forgetCommands } from './exec-records.ts'
 import type { LogReader } from './log-reader.ts'
-import { type BlueprintDeps, newNonce, WorkerBlueprint, type WorkerDecision } from './worker-blueprint.ts'
+import {
+  type BlueprintDeps,
+  type MadeContainer,
+  newNonce,
+  WorkerBlueprint,
+  type WorkerDecision,
+} from './worker-blueprint.ts'
 import { startFailure, startProblem, WorkerEnded, WorkerInterrupted } from './worker-problem.ts'
 import { DELETED, type WorkerEntry, WorkerRecord } from './worker-record.ts'
 import { type RunnerDeps, WorkerRunner } from './worker-runner.ts'
+import { sharedRepository } from './worker-workspace.ts'
 
 export interface WorkerLifeDeps extends BlueprintDeps, RunnerDeps {
   logs: LogReader
@@ -25,6 +32,7 @@ export class WorkerLife {
   readonly #record: WorkerRecord
   readonly #decide: () => WorkerDecision
   readonly #runner: WorkerRunner
+  #removing = false
   #turn: Promise<unknown> = Promise.resolve()
 
   /** `decide` applies policy, each time that a container is made or its secrets are read. */
@@ -32,11 +40,19 @@ export class WorkerLife {
     this.#deps = deps
     this.#record = new WorkerRecord(deps.store, entry, request)
     this.#decide = decide
-    this.#runner = new WorkerRunner(deps, this.#record, () => this.#blueprint())
+    this.#runner = new WorkerRunner(deps, this.#record, {
+      blueprint: () => this.#blueprint(),
+      repository: () => sharedRepository(request.workspace, deps),
+    })
   }
 
   get entry(): WorkerEntry {
     return this.#record.entry
+  }
+
+  /** It is on its way out, or gone. */
+  get isRemoved(): boolean {
+    return this.#removing
   }
 
   get request(): StartWorker {
@@ -45,7 +61,7 @@ export class WorkerLife {
 
   /** Makes its container and waits until it is ready; whatever fails is undone, and told as a problem. */
   start(): Promise<Worker> {
-    return this.#exclusively(async () => {
+    return this.#change(async () => {
       const { volumes } = this.#deps
       const before = new Set(await volumes.workerVolumes(this.entry.name))
       try {
@@ -67,7 +83,7 @@ export class WorkerLife {
 
   /** Starts one that is not running again, with its own container where that is still there. */
   resumeOrStart(): Promise<Worker> {
-    return this.#exclusively(async () => {
+    return this.#change(async () => {
       if (this.entry.view.status === 'paused') await this.#thaw()
       if (this.entry.view.status === 'running') return this.entry.view
       return this.#again()
@@ -77,7 +93,7 @@ export class WorkerLife {
   /** Stops it and keeps the container; a stopped one stays as it is. */
   stop(graceSeconds: number): Promise<Worker> {
     this.#runner.interrupt('stopped')
-    return this.#exclusively(async () => {
+    return this.#change(async () => {
       const wasLive = this.#record.isLive
       await this.#runner.halt(graceSeconds)
       if (wasLive) {
@@ -96,7 +112,7 @@ export class WorkerLife {
 
   /** Stops it where it runs, and starts the same container again. */
   restart(graceSeconds: number): Promise<Worker> {
-    return this.#exclusively(async () => {
+    return this.#change(async () => {
       await this.#runner.halt(graceSeconds)
       return this.#again()
     })
@@ -108,11 +124,11 @@ export class WorkerLife {
    */
   refresh({ timeout_seconds, when_busy, wait_seconds }: RefreshWorker): Promise<Worker> {
     const wait = when_busy === 'wait' ? wait_seconds * 1000 : 0
-    return this.commands.closed(wait, () => this.#exclusively(() => this.#replace(timeout_seconds)))
+    return this.commands.closed(wait, () => this.#change(() => this.#replace(timeout_seconds)))
   }
 
   pause(): Promise<Worker> {
-    return this.#exclusively(async () => {
+    return this.#change(async () => {
       if (this.entry.view.status === 'paused') return this.entry.view
       this.#record.requireStatus('running')
       await this.#deps.engine.containers.pause(this.#record.containerId)
@@ -122,7 +138,7 @@ export class WorkerLife {
   }
 
   resume(): Promise<Worker> {
-    return this.#exclusively(async () => {
+    return this.#change(async () => {
       if (this.entry.view.status === 'running') return this.entry.view
       this.#record.requireStatus('paused')
       await this.#thaw()
@@ -131,25 +147,36 @@ export class WorkerLife {
   }
 
   /** Removes container, volumes of its own and logs, and the worker from what callers see. */
-  remove(graceSeconds: number, options: { keepVolumes?: boolean } = {}): Promise<void> {
+  async remove(graceSeconds: number, options: { keepVolumes?: boolean } = {}): Promise<void> {
+    // From now on nothing else begins, and what waits for its turn is refused.
+    this.#removing = true
     this.#runner.interrupt('removed')
-    return this.#exclusively(async () => {
-      if (this.entry.status === DELETED) return
-      await this.#runner.halt(graceSeconds)
-      const { docker, engine, store, volumes } = this.#deps
-      if (this.entry.containerId !== null) await docker.remove(this.entry.containerId)
-      if (!options.keepVolumes) {
-        for (const name of await volumes.workerVolumes(this.entry.name)) await engine.volumes.remove(name)
-      }
-      this.entry.containerId = null
-      this.entry.live = false
-      this.entry.request = null
-      this.entry.view.container_id = null
-      await this.#record.update({ status: 'stopped', stopped_at: this.entry.view.stopped_at ?? timestamp() }, DELETED)
-      await store.spools.remove(this.entry.id)
-      // Commands end with the container; each records its end first.
-      await this.commands.closed(COMMANDS_END_MS, () => forgetCommands(store, this.entry.id))
-    })
+    const { store } = this.#deps
+    try {
+      await this.#exclusively(() => this.#remove(graceSeconds, options))
+    } catch (error) {
+      this.#removing = false
+      throw error
+    }
+    // Commands end with the container; each records its end first.
+    await this.commands.emptied(COMMANDS_END_MS)
+    await forgetCommands(store, this.entry.id)
+  }
+
+  async #remove(graceSeconds: number, options: { keepVolumes?: boolean }): Promise<void> {
+    if (this.entry.status === DELETED) return
+    const { docker, engine, store, volumes } = this.#deps
+    await this.#runner.halt(graceSeconds)
+    if (this.entry.containerId !== null) await docker.remove(this.entry.containerId)
+    if (!options.keepVolumes) {
+      for (const name of await volumes.workerVolumes(this.entry.name)) await engine.volumes.remove(name)
+    }
+    this.entry.containerId = null
+    this.entry.live = false
+    this.entry.request = null
+    this.entry.view.container_id = null
+    await this.#record.update({ status: 'stopped', stopped_at: this.entry.view.stopped_at ?? timestamp() }, DELETED)
+    await store.spools.remove(this.entry.id)
   }
 
   /** Leaves the worker running for the next start of the service. */
@@ -183,8 +210,9 @@ export class WorkerLife {
 
   /** A start of a container that is kept has failed: it stays stopped, with the reason. */
   async #giveUp(error: unknown): Promise<AppError> {
-    const problem = await this.#problem(error)
+    if (this.#runner.isDetached) return draining()
     await this.#runner.halt(0)
+    const problem = await this.#problem(error)
     await this.#record.update({ status: 'failed', failure: startFailure(problem, error), stopped_at: timestamp() })
     await this.#record.sealSpool()
     return problem
@@ -200,22 +228,26 @@ export class WorkerLife {
     const old = this.entry.containerId
     const { container_name, image_id, user, home, network } = this.entry.view
     const wasLive = this.#record.isLive
+    if (this.entry.view.status === 'paused') await this.#thaw()
     this.#runner.renew()
-    await this.#create()
-    const made = this.#record.containerId
+    // The old one is the worker's container until the new one takes its place: a crash goes on with it.
+    const made = await this.#make()
     try {
-      this.entry.containerId = old
+      // What is found in this state after a crash is started again.
+      if (wasLive) await this.#record.update({ status: 'starting' })
       await this.#runner.halt(graceSeconds)
-      this.entry.containerId = made
-      this.entry.view.container_id = made
+      await this.#adopted(made)
       this.#runner.renew()
       await this.#runner.bringUp()
     } catch (error) {
-      const problem = await this.#problem(error)
+      if (this.#runner.isDetached) throw draining()
+      // Ended first: only then is what it wrote complete.
       await this.#runner.halt(0)
-      await docker.remove(made)
+      const problem = await this.#problem(error)
       this.entry.containerId = old
       Object.assign(this.entry.view, { container_id: old, container_name, image_id, user, home, network })
+      await this.#record.save()
+      docker.removeLater(made.id)
       this.#deps.log.warn(
         { event: 'worker.refresh_failed', worker_id: this.entry.name, error: problem.message },
         'a worker could not be refreshed and keeps its container',
@@ -225,7 +257,7 @@ export class WorkerLife {
       else await this.#record.update({ status: 'stopped' })
       throw problem
     }
-    if (old !== null) await docker.remove(old)
+    if (old !== null) docker.removeLater(old)
     await this.#record.update({
       status: this.entry.view.status,
       restarts: 0,
@@ -236,12 +268,20 @@ export class WorkerLife {
     return this.entry.view
   }
 
-  /** Makes the container; its mark is in the store before it is on the engine. */
+  /** Makes the container that is the worker's from now on. */
   async #create(): Promise<void> {
+    await this.#adopted(await this.#make())
+  }
+
+  /** Makes a container; its mark is in the store before it is on the engine. */
+  async #make(): Promise<MadeContainer> {
     this.entry.nonce = newNonce()
     await this.#record.save()
     const identity = { recordId: this.entry.id, nonce: this.entry.nonce }
-    const made = await this.#blueprint().create(identity, this.#runner.signal)
+    return this.#blueprint().create(identity, this.#runner.signal)
+  }
+
+  async #adopted(made: MadeContainer): Promise<void> {
     this.entry.containerId = made.id
     Object.assign(this.entry.view, {
       container_id: made.id,
@@ -305,10 +345,23 @@ export class WorkerLife {
     return startProblem(error, this.entry.name, tail, this.entry.view.restarts)
   }
 
+  /** A change that a removal rules out: refused at once, and again when its turn has come. */
+  #change<T>(work: () => Promise<T>): Promise<T> {
+    return this.#exclusively(async () => {
+      if (!this.#removing) return work()
+      throw new AppError('conflict', `Worker "${this.entry.name}" is removed`, { hint: 'Start it anew.' })
+    })
+  }
+
   /** One change at a time, in the order they came. */
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(work)
     this.#turn = result.catch(() => {})
     return result
   }
+}
+
+/** What a service that stops leaves as it is goes on with its next start. */
+function draining(): AppError {
+  return new AppError('draining', 'The service is stopping', { retryAfterSeconds: 5 })
 }

@@ -20,7 +20,7 @@ import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacit
 import { WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
 import { DELETED, LIVE, type WorkerEntry } from './worker-record.ts'
 import { findSnapshot, takeSnapshot } from './worker-snapshot.ts'
-import { checkWorkspace } from './worker-workspace.ts'
+import { checkWorkspace, requireApart } from './worker-workspace.ts'
 
 export interface WorkerManagerOptions extends WorkerLifeDeps {
   engineInfo: EngineInfo
@@ -63,7 +63,7 @@ export class WorkerManager {
   async ensure(request: StartWorker): Promise<{ worker: Worker; created: boolean }> {
     return this.#turns.take(request.worker_id, async () => {
       const life = this.#lives.get(request.worker_id)
-      if (life !== undefined && life.entry.view.status === 'running') return { worker: life.entry.view, created: false }
+      if (life?.entry.view.status === 'running' && !life.isRemoved) return { worker: life.entry.view, created: false }
       if (life !== undefined) {
         return { worker: await this.#withRoom(life, () => life.resumeOrStart()), created: false }
       }
@@ -131,8 +131,11 @@ export class WorkerManager {
     const { engine, store, volumes } = this.#options
     const life = this.#lives.get(workerId)
     if (life !== undefined) {
-      await life.remove(graceSeconds)
-      if (this.#lives.get(workerId) === life) this.#lives.delete(workerId)
+      try {
+        await life.remove(graceSeconds)
+      } finally {
+        if (life.entry.status === DELETED && this.#lives.get(workerId) === life) this.#lives.delete(workerId)
+      }
     } else {
       const entry = await store.workers.find(workerId, DELETED)
       if (entry === undefined) {
@@ -239,6 +242,14 @@ export class WorkerManager {
       // Its workspace and other volumes are the new one's.
       if (stale !== undefined) await stale.remove(0, { keepVolumes: true })
       else if (former !== undefined) await this.#forget(former)
+    } catch (error) {
+      // The stale one is what there is, as before.
+      if (stale !== undefined && !stale.isRemoved) this.#lives.set(worker_id, stale)
+      else this.#lives.delete(worker_id)
+      await store.workers.remove(id)
+      throw error
+    }
+    try {
       return await life.start()
     } finally {
       if (!entry.live && this.#lives.get(worker_id) === life) this.#lives.delete(worker_id)
@@ -264,6 +275,7 @@ export class WorkerManager {
     const decision = this.#decide(request)
     await this.#options.volumes.check(decision.volumes)
     await checkWorkspace(request.workspace, this.#options)
+    await requireApart(request.workspace, decision.volumes, this.#options.volumes)
   }
 
   #decide(request: StartWorker): WorkerDecision {

@@ -2,13 +2,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
 import type { ContainerState, Engine } from '../engine/engine.ts'
-import { messageOf } from '../errors.ts'
+import { isEngineFault, messageOf } from '../errors.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
 import { ContainerProcess } from './container-process.ts'
 import type { DoorTarget } from './door.ts'
 import type { Log } from './log.ts'
 import type { PortForwarder } from './port-forwarder.ts'
+import type { VolumeResolver } from './volume-resolver.ts'
 import type { WorkerBlueprint } from './worker-blueprint.ts'
 import { launch, untilReady } from './worker-launch.ts'
 import { BREACH, LOST, WorkerEnded, WorkerInterrupted, workerFailure } from './worker-problem.ts'
@@ -19,11 +20,13 @@ export interface RunnerDeps {
   engine: Engine
   store: Store
   forwarder: PortForwarder
+  volumes: VolumeResolver
   log: Log
 }
 
 const RESTART_PAUSE_MS = 200
 const LONGEST_RESTART_PAUSE_MS = 10_000
+const ENGINE_RETRY_MS = 500
 /** One that ran so long begins to count its restarts anew. */
 const STABLE_MS = 10 * 60_000
 
@@ -31,6 +34,7 @@ export class WorkerRunner {
   readonly #deps: RunnerDeps
   readonly #record: WorkerRecord
   readonly #blueprint: () => WorkerBlueprint
+  readonly #repository: () => Promise<string | undefined>
   /** Aborted when a caller stops or removes the worker while it starts. */
   #starting = new AbortController()
   readonly #detach = new AbortController()
@@ -40,11 +44,16 @@ export class WorkerRunner {
   #watching: Promise<void> = Promise.resolve()
   #guard: WorktreeGuard | undefined
 
-  /** `blueprint` applies policy each time that secrets are read. */
-  constructor(deps: RunnerDeps, record: WorkerRecord, blueprint: () => WorkerBlueprint) {
+  /** `blueprint` applies policy each time that secrets are read; `repository` is what a worktree shares. */
+  constructor(
+    deps: RunnerDeps,
+    record: WorkerRecord,
+    { blueprint, repository }: { blueprint: () => WorkerBlueprint; repository: () => Promise<string | undefined> },
+  ) {
     this.#deps = deps
     this.#record = record
     this.#blueprint = blueprint
+    this.#repository = repository
   }
 
   /** Aborts with a caller's stop, and when the service lets go. */
@@ -85,8 +94,14 @@ export class WorkerRunner {
       // It may still wait for its private files, which died with the earlier process.
       await engine.containers.kill(state.id)
     }
+    // One that was being started when the earlier process ended is started again.
+    if (status === 'starting') {
+      this.#watching = this.bringUp().catch((error: unknown) => this.#notAdopted(error))
+      return
+    }
     const { id } = this.#record.entry
     this.#process = await ContainerProcess.adopt(this.#processOptions(state.id), store.spools, id)
+    this.#watch()
     await this.#locate(state).catch((error: unknown) => {
       this.#record.entry.view.ports = {}
       log.error(
@@ -94,9 +109,24 @@ export class WorkerRunner {
         'the published ports of a worker could not be listened on again',
       )
     })
-    await this.#guardRepository()
-    if (status !== 'starting') await this.#record.update({ status: state.status === 'paused' ? 'paused' : 'running' })
-    this.#watch()
+    await this.#guardRepository().catch((error: unknown) => {
+      log.error(
+        { event: 'worktree.not_guarded', worker_id: this.#record.entry.name, error: messageOf(error) },
+        'the repository of a worker is not watched',
+      )
+    })
+    if (state.status === 'running' || state.status === 'paused') await this.#record.update({ status: state.status })
+  }
+
+  async #notAdopted(error: unknown): Promise<void> {
+    if (this.isDetached) return
+    const { log, engine } = this.#deps
+    const { containerId, name } = this.#record.entry
+    log.error({ event: 'worker.not_started_again', worker_id: name, error: messageOf(error) }, 'a worker stays stopped')
+    this.#wanted = 'stopped'
+    if (containerId !== null) await engine.containers.kill(containerId).catch(() => false)
+    const failure = { code: 'start_failed' as const, message: messageOf(error), hint: null }
+    await this.#record.update({ status: 'failed', failure, stopped_at: timestamp() })
   }
 
   /** Resolves when all output of an ended process is in its log. */
@@ -107,7 +137,7 @@ export class WorkerRunner {
   /** From now on until it is halted or has ended. */
   async #guardRepository(): Promise<void> {
     this.#guard?.close()
-    const repository = await this.#blueprint().sharedRepository()
+    const repository = await this.#repository()
     if (repository === undefined) return
     this.#guard = new WorktreeGuard(repository, this.#deps.log, () => void this.#endForBreach())
   }
@@ -182,10 +212,14 @@ export class WorkerRunner {
     const privateTar = await this.#blueprint().privateTar(this.#record.entry.view.home ?? '/')
     await this.#guardRepository()
     signal.throwIfAborted()
+    const before = await engine.containers.inspect(containerId)
+    await this.#deps.volumes.requireInPlace(before?.mounts ?? [])
     const began = performance.now()
     this.#process = await launch({ ...this.#processOptions(containerId), privateTar })
     const state = await engine.containers.inspect(containerId)
     if (state === undefined) throw new WorkerEnded('running', undefined)
+    // Between the look and the start a link may have been put there.
+    await this.#deps.volumes.requireInPlace(state.mounts)
     await this.#locate(state)
     this.#record.entry.view.started_at = timestamp(state.startedAt)
     const startMs = performance.now() - began
@@ -249,15 +283,28 @@ export class WorkerRunner {
         return false
       } catch (error) {
         this.#detach.signal.throwIfAborted()
-        const { containers } = this.#deps.engine
-        await containers.kill(this.#record.containerId)
+        if (this.#wanted === 'running') last = await this.#endOfFailedStart()
         if (this.#wanted !== 'running') return false
-        await this.#process?.exit
-        last = await containers.inspect(this.#record.containerId)
         this.#deps.log.warn(
           { event: 'worker.restart_failed', worker_id: this.#record.entry.name, error: messageOf(error) },
           'a restarted worker did not get ready',
         )
+      }
+    }
+  }
+
+  /** Kills what a start that failed left running; an engine that is away is waited for. */
+  async #endOfFailedStart(): Promise<ContainerState | undefined> {
+    const { containers } = this.#deps.engine
+    for (;;) {
+      try {
+        await containers.kill(this.#record.containerId)
+        await this.#process?.exit
+        return await containers.inspect(this.#record.containerId)
+      } catch (error) {
+        this.#detach.signal.throwIfAborted()
+        if (!isEngineFault(error, 'unavailable', 'deadline')) throw error
+        await sleep(ENGINE_RETRY_MS, undefined, { signal: this.#detach.signal })
       }
     }
   }
@@ -311,8 +358,14 @@ export class WorkerRunner {
     // A frozen process cannot end.
     if (this.#record.entry.view.status === 'paused' && containerId !== null)
       await this.#deps.engine.containers.resume(containerId).catch(() => {})
-    if (this.#process !== undefined) await this.#process.halt(graceSeconds)
-    else if (containerId !== null) await this.#deps.engine.containers.kill(containerId)
+    try {
+      if (this.#process !== undefined) await this.#process.halt(graceSeconds)
+      else if (containerId !== null) await this.#deps.engine.containers.kill(containerId)
+    } catch (error) {
+      // It was not ended: who watches it goes on to do so.
+      this.#wanted = 'running'
+      throw error
+    }
     this.#guard?.close()
     await this.#watching
     this.#process = undefined

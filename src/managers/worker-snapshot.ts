@@ -3,7 +3,7 @@ import { timestamp } from '../domain/common.ts'
 import type { Snapshot } from '../domain/worker.ts'
 import type { Engine } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
-import { encodeLabels } from '../labels.ts'
+import { encodeLabels, NONCE_LABEL } from '../labels.ts'
 import type { Store } from '../store/store.ts'
 import type { WorkerEntry } from './worker-record.ts'
 
@@ -64,13 +64,22 @@ export async function takeSnapshot(
   return { worker_id: view.worker_id, image: reference, image_id: imageId, created_at: timestamp() }
 }
 
-/** A snapshot of a worker by its name; its time is that of the question, which is all that is known. */
+/** A snapshot that was made of this worker under a name; its time is that of the question, which is all that is known. */
 export async function findSnapshot(
-  { engine }: { engine: Engine },
+  { engine, store }: { engine: Engine; store: Store },
   workerId: string,
   name: string,
 ): Promise<Snapshot | undefined> {
   const reference = `${REPOSITORY}:${name}`
-  const image = await engine.images.inspect(reference)
-  return image && { worker_id: workerId, image: reference, image_id: image.id, created_at: timestamp() }
+  const { [NONCE_LABEL]: _, ...labels } = encodeLabels({
+    instance: store.instance,
+    kind: 'image',
+    id: reference,
+    name: workerId,
+    nonce: '',
+  })
+  const [imageId] = await engine.images.list(labels)
+  return imageId === undefined
+    ? undefined
+    : { worker_id: workerId, image: reference, image_id: imageId, created_at: timestamp() }
 }

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises'
 import type { StartWorker, Workspace } from '../domain/worker.ts'
 import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
+import { isBeneath, type VolumeDecision } from '../policy/volumes.ts'
 import type { WorktreeFolders } from '../policy/worker-environment.ts'
 import { WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import { type GitWorktree, readWorktree } from './git-worktree.ts'
@@ -34,6 +35,34 @@ export async function checkWorkspace(workspace: Workspace | undefined, deps: Wor
   const path = await deps.volumes.allowedHostPath(workspace.host_path)
   if ((await stat(path)).isDirectory()) return
   throw new AppError('validation_failed', `workspace.host_path: "${workspace.host_path}" is not a folder`)
+}
+
+/**
+ * Refuses (`validation_failed`) a host folder that lies in another one that the worker can write to: it
+ * could put a link in its place, which the engine would follow at the next start.
+ */
+export async function requireApart(
+  workspace: Workspace | undefined,
+  decisions: readonly VolumeDecision[],
+  volumes: VolumeResolver,
+): Promise<void> {
+  const asked = decisions.filter(({ type }) => type === 'host').map(({ source, readOnly }) => ({ source, readOnly }))
+  if (workspace !== undefined && !('volume' in workspace)) {
+    const source = 'host_path' in workspace ? workspace.host_path : workspace.git_worktree.path
+    asked.push({ source, readOnly: false })
+  }
+  const folders = await Promise.all(
+    asked.map(async ({ source, readOnly }) => ({ path: await volumes.allowedHostPath(source), readOnly })),
+  )
+  for (const { path } of folders) {
+    const outer = folders.find((other) => !other.readOnly && other.path !== path && isBeneath(path, other.path))
+    if (outer === undefined) continue
+    const message = `"${path}" lies in "${outer.path}", which the worker can write to`
+    throw new AppError('validation_failed', `volumes: ${message}`, {
+      errors: [{ path: 'volumes', message }],
+      hint: 'Mount folders that lie beside each other.',
+    })
+  }
 }
 
 /** Whose the workspace's folder on the host is; undefined where it has none. */

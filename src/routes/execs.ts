@@ -56,10 +56,12 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
         find: (id) => execs.started(id),
       })
       reply.header('location', `/containers/worker/${worker_id}/exec/${exec.exec_id}`)
-      if (request.body.cancel_on_disconnect) endWithCaller(reply, execs, worker_id, exec.exec_id, done)
+      // Who does not wait goes away at once, and means to.
+      const waits = request.body.wait || request.body.stream
+      if (request.body.cancel_on_disconnect && waits) endWithCaller(reply, execs, worker_id, exec.exec_id, done)
       if (request.body.stream || wantsEvents(request, undefined)) return stream(request, reply, worker_id, exec.exec_id)
       if (!request.body.wait) return reply.code(202).send(exec)
-      const ended = await Promise.race([done, untilClosing(closing)])
+      const ended = await Promise.race([done, untilClosing(closing, done)])
       // A service that stops answers what is known so far.
       return ended === undefined ? reply.code(202).send(exec) : reply.code(200).send(ended)
     },
@@ -135,14 +137,23 @@ function endWithCaller(
   void done.then(() => {
     ended = true
   })
-  reply.raw.once('close', () => {
+  const leave = () => {
     if (!ended) void execs.cancel(workerId, execId).catch(() => {})
-  })
+  }
+  // It may have gone while the command waited for its start.
+  if (reply.raw.destroyed) leave()
+  else reply.raw.once('close', leave)
 }
 
-function untilClosing(closing: AbortSignal): Promise<undefined> {
+/** Resolves when the service stops; lets go of its signal when the command has ended. */
+function untilClosing(closing: AbortSignal, done: Promise<unknown>): Promise<undefined> {
   return new Promise((resolve) => {
-    if (closing.aborted) resolve(undefined)
-    else closing.addEventListener('abort', () => resolve(undefined), { once: true })
+    const stop = () => resolve(undefined)
+    if (closing.aborted) stop()
+    closing.addEventListener('abort', stop, { once: true })
+    void done.then(() => {
+      closing.removeEventListener('abort', stop)
+      resolve(undefined)
+    })
   })
 }

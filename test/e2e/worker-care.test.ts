@@ -71,7 +71,7 @@ describe('POST /containers/worker/{id}/refresh', () => {
     expect(answer.status).toBe(200)
     expect(answer.body).toMatchObject({ status: 'running', refreshes: 1, ports: before.ports, user: before.user })
     expect(answer.body.container_id).not.toBe(before.container_id)
-    expect(await service.engine.containers.inspect(before.container_id)).toBeUndefined()
+    await expect.poll(() => service.engine.containers.inspect(before.container_id)).toBeUndefined()
     expect(await client.output('r1', 'cat file; ls /tmp')).toBe('kept')
     expect(await (await fetch(`http://127.0.0.1:${before.ports['8000']}/file`)).text()).toBe('kept\n')
     await client.delete('/containers/worker/r1')
@@ -116,8 +116,9 @@ describe('POST /containers/worker/{id}/refresh', () => {
     expect([answer.status, answer.body.phase]).toEqual([504, 'ready'])
     expect(await client.worker('r3')).toMatchObject({ status: 'running', container_id, refreshes: 0, failure: null })
     expect(await client.output('r3', 'echo runs')).toBe('runs')
-    const containers = (await service.services.docker.list()).filter(({ owner }) => owner.name === 'r3')
-    expect(containers.map(({ id }) => id)).toEqual([container_id])
+    const containers = async () =>
+      (await service.services.docker.list()).filter(({ owner }) => owner.name === 'r3').map(({ id }) => id)
+    await expect.poll(containers).toEqual([container_id])
 
     // Where the old one does not get ready again either, that is told, and its container kept.
     await client.output('r3', 'echo nobody > only')

@@ -141,6 +141,34 @@ describe('a host folder as workspace', () => {
     expect((await client.get('/containers/worker/denied')).status).toBe(404)
   })
 
+  it('is not started again where somebody put a link in its place', async () => {
+    const outer = join(root, 'outer')
+    await mkdir(join(outer, 'inner'), { recursive: true })
+    for (const path of [outer, join(outer, 'inner')]) await chown(path, 1000, 1000)
+    await client.startWorker('outer', { workspace: { host_path: outer } })
+    await client.startWorker('inner', { workspace: { host_path: join(outer, 'inner') } })
+    await client.output('outer', `mv inner moved && ln -s ${operator} inner`)
+    const restarted = await client.post('/containers/worker/inner/restart')
+    expect([restarted.status, restarted.body.code]).toEqual([403, 'policy_denied'])
+    expect(await client.worker('inner')).toMatchObject({ status: 'failed' })
+    const refreshed = await client.post('/containers/worker/inner/refresh')
+    expect([refreshed.status, refreshed.body.code]).toEqual([403, 'policy_denied'])
+    await Promise.all(['outer', 'inner'].map((id) => client.delete(`/containers/worker/${id}`)))
+  })
+
+  it('has no further folder in it, which the worker could replace by a link', async () => {
+    const folder = join(root, 'nested')
+    await mkdir(join(folder, 'state'), { recursive: true })
+    const answer = await client.post('/containers/worker/start', {
+      worker_id: 'nested',
+      image: TOOLBOX,
+      workspace: { host_path: folder },
+      volumes: [{ source: join(folder, 'state'), target: '/state', read_only: false }],
+    })
+    expect([answer.status, answer.body.code]).toEqual([400, 'validation_failed'])
+    expect(answer.body.detail).toContain('can write to')
+  })
+
   it('takes shared state folders beside it', async () => {
     const folder = join(root, 'stateful')
     const state = join(root, 'state')
