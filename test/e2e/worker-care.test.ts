@@ -148,6 +148,27 @@ describe('POST /containers/worker/{id}/refresh', () => {
   })
 })
 
+describe('a removal', () => {
+  it('rules out all that is asked for beside it, and leaves nothing', async () => {
+    for (let round = 0; round < 2; round++) {
+      await client.startWorker('gone')
+      const busy = client.exec('gone', 'sleep 30').catch((error: unknown) => error)
+      await expect.poll(async () => (await client.get('/containers/worker/gone/exec')).body.items.length).toBe(1)
+      const [removed, ...others] = await Promise.all([
+        client.delete('/containers/worker/gone'),
+        client.post('/containers/worker/gone/refresh', { timeout_seconds: 0 }),
+        client.post('/containers/worker/gone/restart'),
+        client.post('/containers/worker/gone/ensure', { image: TOOLBOX }),
+      ])
+      expect(removed.status).toBe(204)
+      for (const { status } of others) expect([404, 409]).toContain(status)
+      expect(await busy).toMatchObject({ status: 'failed' })
+      expect((await client.get('/containers/worker/gone')).status).toBe(404)
+      expect((await service.services.docker.list()).filter(({ owner }) => owner.name === 'gone')).toEqual([])
+    }
+  })
+})
+
 describe('capacity', () => {
   it('is told with the list, and what is beyond the operator’s bounds is a 429', async () => {
     const bounded = await startService({

@@ -150,6 +150,14 @@ time.sleep(600)
     expect((await top('w')).filter((line) => line.includes('602'))).toEqual([])
   })
 
+  it('keeps to its time though it never reads its stdin, and to its output though it reads late', async () => {
+    const stdin = 'x'.repeat(700_000)
+    const deaf = await client.exec('w', ['sleep', '610'], { stdin, timeout_seconds: 0.5 })
+    expect(deaf.status).toBe('timeout')
+    const late = await client.exec('w', 'head -c 2000000 /dev/zero; wc -c', { stdin })
+    expect(late).toMatchObject({ status: 'completed', stdout_bytes: 2_000_007 })
+  })
+
   it('is dead in an image without a shell, too', async () => {
     await client.startWorker('bare', { image: shellless })
     const string = await client.exec('bare', 'sleep 603 & sleep 603', { timeout_seconds: 0.5 })
