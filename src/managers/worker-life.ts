@@ -13,7 +13,7 @@ import {
   WorkerBlueprint,
   type WorkerDecision,
 } from './worker-blueprint.ts'
-import { startFailure, startProblem, WorkerEnded, WorkerInterrupted } from './worker-problem.ts'
+import { BREACH, startFailure, startProblem, WorkerEnded, WorkerInterrupted } from './worker-problem.ts'
 import { DELETED, type WorkerEntry, WorkerRecord } from './worker-record.ts'
 import { type RunnerDeps, WorkerRunner } from './worker-runner.ts'
 import { sharedRepository } from './worker-workspace.ts'
@@ -43,6 +43,7 @@ export class WorkerLife {
     this.#runner = new WorkerRunner(deps, this.#record, {
       blueprint: () => this.#blueprint(),
       repository: () => sharedRepository(request.workspace, deps),
+      onBreach: () => void this.#endForBreach(),
     })
   }
 
@@ -206,6 +207,23 @@ export class WorkerLife {
       throw await this.#giveUp(error)
     }
     return this.entry.view
+  }
+
+  /** Whatever else was asked for meanwhile, it ends as failed and is not started by itself. */
+  async #endForBreach(): Promise<void> {
+    try {
+      await this.#exclusively(async () => {
+        if (this.#removing) return
+        await this.#runner.halt(0)
+        await this.#record.update({ status: 'failed', failure: BREACH, stopped_at: timestamp() })
+        await this.#record.sealSpool()
+      })
+    } catch (error) {
+      this.#deps.log.error(
+        { event: 'worker.breach_not_ended', worker_id: this.entry.name, error: messageOf(error) },
+        'a worker that reached for the host could not be ended',
+      )
+    }
   }
 
   /** A start of a container that is kept has failed: it stays stopped, with the reason. */

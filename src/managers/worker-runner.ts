@@ -12,7 +12,7 @@ import type { PortForwarder } from './port-forwarder.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 import type { WorkerBlueprint } from './worker-blueprint.ts'
 import { launch, untilReady } from './worker-launch.ts'
-import { BREACH, LOST, WorkerEnded, WorkerInterrupted, workerFailure } from './worker-problem.ts'
+import { LOST, WorkerEnded, WorkerInterrupted, workerFailure } from './worker-problem.ts'
 import type { WorkerRecord } from './worker-record.ts'
 import { WorktreeGuard } from './worktree-guard.ts'
 
@@ -22,6 +22,16 @@ export interface RunnerDeps {
   forwarder: PortForwarder
   volumes: VolumeResolver
   log: Log
+}
+
+/** What a runner asks of the worker that it is of. */
+export interface RunnerOwner {
+  /** Applies policy each time that secrets are read. */
+  blueprint: () => WorkerBlueprint
+  /** What a worktree shares with its main repository; undefined where there is none. */
+  repository: () => Promise<string | undefined>
+  /** The worker reached for the host, and is killed. */
+  onBreach: () => void
 }
 
 const RESTART_PAUSE_MS = 200
@@ -35,6 +45,7 @@ export class WorkerRunner {
   readonly #record: WorkerRecord
   readonly #blueprint: () => WorkerBlueprint
   readonly #repository: () => Promise<string | undefined>
+  readonly #onBreach: () => void
   /** Aborted when a caller stops or removes the worker while it starts. */
   #starting = new AbortController()
   readonly #detach = new AbortController()
@@ -44,16 +55,12 @@ export class WorkerRunner {
   #watching: Promise<void> = Promise.resolve()
   #guard: WorktreeGuard | undefined
 
-  /** `blueprint` applies policy each time that secrets are read; `repository` is what a worktree shares. */
-  constructor(
-    deps: RunnerDeps,
-    record: WorkerRecord,
-    { blueprint, repository }: { blueprint: () => WorkerBlueprint; repository: () => Promise<string | undefined> },
-  ) {
+  constructor(deps: RunnerDeps, record: WorkerRecord, { blueprint, repository, onBreach }: RunnerOwner) {
     this.#deps = deps
     this.#record = record
     this.#blueprint = blueprint
     this.#repository = repository
+    this.#onBreach = onBreach
   }
 
   /** Aborts with a caller's stop, and when the service lets go. */
@@ -142,27 +149,14 @@ export class WorkerRunner {
     this.#guard = new WorktreeGuard(repository, this.#deps.log, () => void this.#endForBreach())
   }
 
-  /** A worker that reached for the host is killed and stays so. */
+  /** A worker that reached for the host is killed at once; what becomes of it is its owner's to say. */
   async #endForBreach(): Promise<void> {
+    const { engine, log } = this.#deps
     const { containerId, name } = this.#record.entry
-    this.#deps.log.error(
-      { event: 'worker.breach', worker_id: name },
-      'a worker reached for git of the host and is ended',
-    )
-    this.#wanted = 'stopped'
-    this.#starting.abort(new WorkerInterrupted('stopped'))
-    try {
-      if (containerId !== null) await this.#deps.engine.containers.kill(containerId)
-      await this.#process?.exit
-      await this.#deps.forwarder.close(this.#record.entry.id)
-      await this.#record.update({ status: 'failed', failure: BREACH, stopped_at: timestamp() })
-      await this.#record.sealSpool()
-    } catch (error) {
-      this.#deps.log.error(
-        { event: 'worker.breach_not_ended', worker_id: name, error: messageOf(error) },
-        'a worker that reached for the host could not be ended',
-      )
-    }
+    log.error({ event: 'worker.breach', worker_id: name }, 'a worker reached for git of the host and is ended')
+    this.interrupt('stopped')
+    if (containerId !== null) await engine.containers.kill(containerId).catch(() => false)
+    this.#onBreach()
   }
 
   /** Kills what runs of a start that failed; its process is watched no more. */
