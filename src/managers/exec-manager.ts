@@ -167,7 +167,12 @@ export class ExecManager {
       })
     } catch (error) {
       await forgetCommand(store, id)
-      throw error
+      // A container that ends in this moment cuts the connection, as an engine that goes away does.
+      const state = life.isRemoved ? undefined : await engine.containers.inspect(containerId)
+      if (state?.status === 'running') throw error
+      throw new AppError('conflict', `Worker "${life.entry.name}" ended while the command was started`, {
+        cause: error,
+      })
     }
     spool.state({ status: 'running', at: view.started_at })
     let reason: 'timeout' | 'cancelled' | undefined
