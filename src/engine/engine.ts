@@ -8,9 +8,11 @@
  * - A call that answers once has a deadline; one that may last (wait, attach, logs, stats, exec,
  *   pull, build, events) ends with the `AbortSignal` of its owner.
  * - Goals are states: removing what is gone and stopping what is stopped succeed.
+ * - While `availability` says that the engine is away, every call but `ping` fails at once.
  */
 import type { Readable, Writable } from 'node:stream'
 import type { Labels } from '../labels.ts'
+import type { Availability } from './availability.ts'
 import type { ContainerSpec, NetworkSpec } from './spec.ts'
 
 export interface Engine {
@@ -18,12 +20,26 @@ export interface Engine {
   readonly networks: Networks
   readonly images: Images
   readonly volumes: Volumes
+  readonly availability: Availability
   /** Reaches the engine, negotiates the API version and learns what it can do. */
   connect(): Promise<EngineInfo>
   /** Resolves when the engine answers. */
   ping(): Promise<void>
+  /**
+   * What happens to containers that carry these labels, as it happens, once the engine has agreed to
+   * tell. Rejects where the connection breaks; what happened in between is not told again: it is a hint.
+   */
+  events(labels: Labels, signal: AbortSignal): Promise<AsyncIterable<EngineEvent>>
   /** Ends the connections that this client holds; the engine and its containers go on. */
   close(): Promise<void>
+}
+
+/** Something that happened to a container. */
+export interface EngineEvent {
+  containerId: string
+  /** In the engine's words: `create`, `start`, `oom`, `die`, `destroy`. */
+  action: string
+  at: Date
 }
 
 export interface EngineInfo {

@@ -534,6 +534,41 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
       })
     })
 
+    it('tells what happens to the containers that are asked for, from when it has agreed to', async () => {
+      const over = new AbortController()
+      const events = await engine.events({ ...label, followed: 'yes' }, over.signal)
+      const other = await engine.containers.create(spec())
+      const id = await engine.containers.create(spec({ labels: { ...label, followed: 'yes' } }))
+      await engine.containers.start(id)
+      await engine.containers.wait(id)
+      await engine.containers.remove(id)
+      const told: { containerId: string; action: string }[] = []
+      for await (const { containerId, action, at } of events) {
+        expect(Math.abs(at.getTime() - Date.now())).toBeLessThan(60_000)
+        told.push({ containerId, action })
+        if (action === 'destroy') break
+      }
+      over.abort()
+      expect(new Set(told.map(({ containerId }) => containerId))).toEqual(new Set([id]))
+      const actions = told.map(({ action }) => action)
+      expect(actions.filter((action) => ['create', 'start', 'die', 'destroy'].includes(action))).toEqual([
+        'create',
+        'start',
+        'die',
+        'destroy',
+      ])
+      expect(await engine.containers.remove(other)).toBe(true)
+    })
+
+    it('ends the telling of events with its owner, and says that it is available', async () => {
+      const over = new AbortController()
+      const events = await engine.events(label, over.signal)
+      setTimeout(() => over.abort(), 20)
+      for await (const event of events) throw new Error(`nothing should happen, but ${event.action} did`)
+      expect(engine.availability.isAvailable).toBe(true)
+      expect(engine.availability.lostAt).toBeUndefined()
+    })
+
     it('refuses ids that are not 64 hex digits, before anything is sent', async () => {
       const { containers, networks } = engine
       for (const id of [

@@ -336,6 +336,8 @@ describe('while the engine is away', () => {
         networks: engine.networks,
         images: engine.images,
         volumes: engine.volumes,
+        availability: engine.availability,
+        events: (labels, signal) => engine.events(labels, signal),
         connect: () => engine.connect(),
         ping: () => engine.ping(),
         close: () => engine.close(),

@@ -5,6 +5,7 @@
 import type Dockerode from 'dockerode'
 import { z } from 'zod'
 import { EngineError } from '../../errors.ts'
+import type { Breaker } from './breaker.ts'
 import { translate } from './faults.ts'
 
 const DEADLINE_MS = 30_000
@@ -22,13 +23,20 @@ export interface ControlRequest {
 
 export class ControlClient {
   readonly #docker: Dockerode
+  readonly #breaker: Breaker
 
-  constructor(docker: Dockerode) {
+  constructor(docker: Dockerode, breaker: Breaker) {
     this.#docker = docker
+    this.#breaker = breaker
   }
 
   /** Resolves with the parsed answer of a success, null where it has no body. */
-  async call(request: ControlRequest): Promise<unknown> {
+  call(request: ControlRequest): Promise<unknown> {
+    return this.#breaker.guard(request.doing, () => this.probe(request))
+  }
+
+  /** As `call`, whatever the breaker says. */
+  async probe(request: ControlRequest): Promise<unknown> {
     const query = new URLSearchParams(request.query).toString()
     // The modem appends `_query` behind a "?", and sends `_body`; both given, it adds nothing of its own.
     const dial = {

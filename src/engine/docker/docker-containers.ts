@@ -32,6 +32,8 @@ const START_DEADLINE_MS = 60_000
 const REMOVE_DEADLINE_MS = 60_000
 const GONE_POLL_MS = 25
 const STAT_DEADLINE_MS = 15_000
+/** Until a stream that may last begins. */
+const ANSWER_MS = 30_000
 const COMMIT_DEADLINE_MS = 10 * 60_000
 /** Mode bits of Go's os.FileMode, as the archive calls send them. */
 const GO_MODE_DIR = 2 ** 31
@@ -186,6 +188,7 @@ export class DockerContainers implements Containers {
       path: `/containers/${id}/attach`,
       query: { stream: 'true', stdout: 'true', stderr: 'true', ...(options.stdin ? { stdin: 'true' } : {}) },
       signal: options.signal,
+      answerWithinMs: ANSWER_MS,
     })
     return {
       output: guarded(doing, demultiplex(socket), options.signal),
@@ -207,6 +210,7 @@ export class DockerContainers implements Containers {
         ...(tail === undefined ? {} : { tail: String(tail) }),
       },
       signal,
+      answerWithinMs: ANSWER_MS,
     })
     yield* guarded(doing, demultiplex(body), signal)
   }
@@ -219,6 +223,7 @@ export class DockerContainers implements Containers {
       path: `/containers/${id}/stats`,
       query: { stream: 'true' },
       signal,
+      answerWithinMs: ANSWER_MS,
     })
     for await (const message of guarded(doing, jsonLines(body), signal)) {
       const sample = sampleOf(checked(StatsMessage, doing, message))
@@ -236,7 +241,7 @@ export class DockerContainers implements Containers {
         method: 'HEAD',
         path: `/containers/${id}/archive`,
         query: { path },
-        signal: AbortSignal.timeout(STAT_DEADLINE_MS),
+        answerWithinMs: STAT_DEADLINE_MS,
       })
       body.resume()
       const encoded = String(headers['x-docker-container-path-stat'] ?? '')
@@ -262,6 +267,7 @@ export class DockerContainers implements Containers {
       path: `/containers/${id}/archive`,
       query: { path },
       signal,
+      answerWithinMs: ANSWER_MS,
     })
     return body
   }
@@ -302,6 +308,7 @@ export class DockerContainers implements Containers {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ Detach: false, Tty: false }),
       signal: options.signal,
+      answerWithinMs: ANSWER_MS,
     })
     return {
       output: guarded(doing, demultiplex(socket), options.signal),
@@ -367,9 +374,9 @@ export class DockerContainers implements Containers {
   }
 }
 
-/** The `filters` value that asks for exact labels. */
-export function labelFilter(labels: Labels): string {
-  return JSON.stringify({ label: Object.entries(labels).map(([name, value]) => `${name}=${value}`) })
+/** The `filters` value that asks for exact labels, beside other filters. */
+export function labelFilter(labels: Labels, others: Record<string, readonly string[]> = {}): string {
+  return JSON.stringify({ ...others, label: Object.entries(labels).map(([name, value]) => `${name}=${value}`) })
 }
 
 /** True where `actual` has every label of `wanted`: engines differ in how a filter matches. */

@@ -1,19 +1,24 @@
 import Dockerode from 'dockerode'
 import { z } from 'zod'
 import { EngineError } from '../../errors.ts'
-import type { Engine, EngineInfo } from '../engine.ts'
-import { ControlClient } from './control-client.ts'
-import { DockerContainers } from './docker-containers.ts'
+import type { Labels } from '../../labels.ts'
+import type { Availability } from '../availability.ts'
+import type { Engine, EngineEvent, EngineInfo } from '../engine.ts'
+import { Breaker } from './breaker.ts'
+import { ControlClient, checked } from './control-client.ts'
+import { DockerContainers, labelFilter } from './docker-containers.ts'
 import { DockerImages } from './docker-images.ts'
 import { DockerNetworks } from './docker-networks.ts'
 import { DockerVolumes } from './docker-volumes.ts'
 import { type EngineAddress, parseEndpoint } from './endpoint.ts'
-import { StreamClient } from './stream-client.ts'
+import { jsonLines } from './json-lines.ts'
+import { guarded, StreamClient } from './stream-client.ts'
 
 /** Oldest and newest Engine API that the adapter is written against. */
 const API_FLOOR = '1.41'
 const API_CEILING = '1.51'
 const PING_DEADLINE_MS = 3_000
+const EVENTS_DEADLINE_MS = 10_000
 
 const Version = z.looseObject({
   Version: z.string(),
@@ -32,6 +37,13 @@ const Info = z.looseObject({
   Runtimes: z.record(z.string(), z.unknown()).nullish(),
 })
 
+const EventMessage = z.looseObject({
+  Action: z.string(),
+  Actor: z.looseObject({ ID: z.string() }),
+  /** Nanoseconds since 1970: more than a number holds exactly, and exact enough. */
+  timeNano: z.number(),
+})
+
 /** The Docker Engine API over dockerode (calls that answer once) and undici (calls that last). */
 export class DockerEngine implements Engine {
   readonly containers: DockerContainers
@@ -39,6 +51,8 @@ export class DockerEngine implements Engine {
   readonly images: DockerImages
   readonly volumes: DockerVolumes
   readonly #docker: Dockerode
+  readonly availability: Availability
+  readonly #breaker: Breaker
   readonly #control: ControlClient
   readonly #streams: StreamClient
 
@@ -54,8 +68,10 @@ export class DockerEngine implements Engine {
             protocol: endpoint.tls ? 'https' : 'http',
             ...(endpoint.tls ?? {}),
           })
-    this.#control = new ControlClient(this.#docker)
-    this.#streams = new StreamClient(endpoint)
+    this.#breaker = new Breaker(() => this.ping())
+    this.availability = this.#breaker.availability
+    this.#control = new ControlClient(this.#docker, this.#breaker)
+    this.#streams = new StreamClient(endpoint, this.#breaker)
     this.containers = new DockerContainers(this.#control, this.#streams)
     this.networks = new DockerNetworks(this.#control)
     this.images = new DockerImages(this.#control, this.#streams)
@@ -77,6 +93,7 @@ export class DockerEngine implements Engine {
     Object.assign(this.#docker.modem, { version: `v${negotiated}` })
     this.#streams.version = `/v${negotiated}`
     const info = await this.#control.read(Info, { ...request, path: '/info' })
+    this.#breaker.watch()
     const podman = (version.Components ?? []).some((component) => component.Name.startsWith('Podman'))
     return {
       name: podman ? 'podman' : 'docker',
@@ -97,11 +114,32 @@ export class DockerEngine implements Engine {
   }
 
   async ping(): Promise<void> {
-    await this.#control.call({ doing: 'pinging', method: 'GET', path: '/_ping', deadlineMs: PING_DEADLINE_MS })
+    await this.#control.probe({ doing: 'pinging', method: 'GET', path: '/_ping', deadlineMs: PING_DEADLINE_MS })
+  }
+
+  async events(labels: Labels, signal: AbortSignal): Promise<AsyncIterable<EngineEvent>> {
+    const doing = 'following events'
+    const { body } = await this.#streams.open({
+      doing,
+      method: 'GET',
+      path: '/events',
+      query: { filters: labelFilter(labels, { type: ['container'] }) },
+      signal,
+      answerWithinMs: EVENTS_DEADLINE_MS,
+    })
+    return eventsOf(doing, guarded(doing, jsonLines(body), signal))
   }
 
   async close(): Promise<void> {
+    this.#breaker.close()
     await this.#streams.close()
+  }
+}
+
+async function* eventsOf(doing: string, messages: AsyncIterable<unknown>): AsyncGenerator<EngineEvent> {
+  for await (const message of messages) {
+    const { Action, Actor, timeNano } = checked(EventMessage, doing, message)
+    yield { containerId: Actor.ID, action: Action, at: new Date(timeNano / 1e6) }
   }
 }
 

@@ -2,6 +2,7 @@
 import type { Duplex, Readable } from 'node:stream'
 import { Pool } from 'undici'
 import { EngineError } from '../../errors.ts'
+import type { Breaker } from './breaker.ts'
 import type { EngineEndpoint } from './endpoint.ts'
 import { refusal, translate } from './faults.ts'
 
@@ -15,14 +16,25 @@ export interface StreamRequest {
   headers?: Record<string, string>
   body?: Readable | string
   signal?: AbortSignal | undefined
+  /** Milliseconds until the answer begins; what follows may last. */
+  answerWithinMs?: number
+}
+
+type UpgradeRequest = Omit<StreamRequest, 'body'> & { body?: string }
+
+interface OpenedStream {
+  headers: Record<string, unknown>
+  body: Readable
 }
 
 export class StreamClient {
   readonly #pool: Pool
+  readonly #breaker: Breaker
   /** Path prefix with the negotiated version: `/v1.41`. */
   version = ''
 
-  constructor(endpoint: EngineEndpoint) {
+  constructor(endpoint: EngineEndpoint, breaker: Breaker) {
+    this.#breaker = breaker
     const unbounded = { headersTimeout: 0, bodyTimeout: 0, pipelining: 1, clientTtl: null }
     this.#pool =
       'socketPath' in endpoint
@@ -34,25 +46,37 @@ export class StreamClient {
   }
 
   /** Opens a request; resolves with headers and body of a success. */
-  async open(request: StreamRequest): Promise<{ headers: Record<string, unknown>; body: Readable }> {
+  open(request: StreamRequest): Promise<OpenedStream> {
+    return this.#breaker.guard(request.doing, () => this.#open(request))
+  }
+
+  /** Turns a request into a raw connection in both directions, as attach and exec need. */
+  upgrade(request: UpgradeRequest): Promise<Duplex> {
+    return this.#breaker.guard(request.doing, () => this.#upgrade(request))
+  }
+
+  async #open(request: StreamRequest): Promise<OpenedStream> {
+    const opening = openingOf(request)
     try {
       const answer = await this.#pool.request({
         method: request.method,
         path: this.#target(request),
         headers: request.headers ?? {},
         body: request.body ?? null,
-        ...(request.signal ? { signal: request.signal } : {}),
+        ...opening.signal,
       })
       if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body }
       throw refusal(request.doing, answer.statusCode, await errorMessage(answer.body))
     } catch (error) {
       throw translate(request.doing, error)
+    } finally {
+      opening.over()
     }
   }
 
-  /** Turns a request into a raw connection in both directions, as attach and exec need. */
-  async upgrade(request: Omit<StreamRequest, 'body'> & { body?: string }): Promise<Duplex> {
+  async #upgrade(request: UpgradeRequest): Promise<Duplex> {
     const { signal } = request
+    const opening = openingOf(request)
     try {
       const options = {
         method: request.method,
@@ -60,7 +84,7 @@ export class StreamClient {
         protocol: 'tcp',
         headers: request.headers ?? {},
         ...(request.body === undefined ? {} : { body: request.body }),
-        ...(signal ? { signal } : {}),
+        ...opening.signal,
       }
       const { socket } = await this.#pool.upgrade(options)
       // Whoever reads or writes sees the failure; a socket without this listener would end the process.
@@ -75,6 +99,8 @@ export class StreamClient {
       const status = (error as { statusCode?: number }).statusCode
       if (typeof status === 'number') throw refusal(request.doing, status, '')
       throw translate(request.doing, error)
+    } finally {
+      opening.over()
     }
   }
 
@@ -86,6 +112,21 @@ export class StreamClient {
     const search = new URLSearchParams(query).toString()
     return `${this.version}${path}${search === '' ? '' : `?${search}`}`
   }
+}
+
+/** The owner's signal, and until `over` the deadline of the answer's beginning. */
+function openingOf({ signal, answerWithinMs }: Pick<StreamRequest, 'signal' | 'answerWithinMs'>): {
+  signal: { signal?: AbortSignal }
+  over: () => void
+} {
+  if (answerWithinMs === undefined) return { signal: signal ? { signal } : {}, over: () => {} }
+  const deadline = new AbortController()
+  const timer = setTimeout(
+    () => deadline.abort(new DOMException('The answer did not begin in time', 'TimeoutError')),
+    answerWithinMs,
+  )
+  const either = signal === undefined ? deadline.signal : AbortSignal.any([signal, deadline.signal])
+  return { signal: { signal: either }, over: () => clearTimeout(timer) }
 }
 
 function originOf({ host, port, tls }: { host: string; port: number; tls?: object }): string {

@@ -85,7 +85,7 @@ export class MemoryContainers implements Containers {
       id,
       spec.mounts.flatMap(({ source }) => source ?? []),
     )
-    this.#containers.set(id, {
+    const container: Container = {
       id,
       spec,
       status: 'created',
@@ -99,7 +99,9 @@ export class MemoryContainers implements Containers {
       process: new AbortController(),
       ended: Promise.resolve(),
       execs: new Map(),
-    })
+    }
+    this.#containers.set(id, container)
+    this.#world.events.tell('create', container)
     return id
   }
 
@@ -115,6 +117,7 @@ export class MemoryContainers implements Containers {
     container.process = new AbortController()
     if (!container.spec.openStdin) container.stdin.end()
     container.log.begin()
+    this.#world.events.tell('start', container)
     container.ended = this.#run(container)
     void this.#checkHealth(container)
   }
@@ -138,6 +141,7 @@ export class MemoryContainers implements Containers {
     if (container === undefined) return false
     if (await this.kill(id)) await container.ended
     this.#containers.delete(id)
+    this.#world.events.tell('destroy', container)
     this.#world.release(id)
     return true
   }
@@ -330,6 +334,7 @@ export class MemoryContainers implements Containers {
     container.files.exit()
     if (spec.network.mode === 'network') this.#world.detach(spec.network.networkId, container.id)
     container.address = ''
+    this.#world.events.tell('die', container)
     log.end()
   }
 
@@ -379,6 +384,7 @@ export class MemoryContainers implements Containers {
 
   #oom(container: Container): void {
     container.oomKilled = true
+    this.#world.events.tell('oom', container)
   }
 
   #get(id: string): Container {

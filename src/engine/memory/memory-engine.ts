@@ -1,9 +1,11 @@
-import type { Engine, EngineInfo } from '../engine.ts'
+import type { Labels } from '../../labels.ts'
+import { Availability } from '../availability.ts'
+import type { Engine, EngineEvent, EngineInfo } from '../engine.ts'
 import { MemoryContainers } from './memory-containers.ts'
 import { MemoryImages } from './memory-images.ts'
 import { MemoryNetworks } from './memory-networks.ts'
 import { MemoryVolumes } from './memory-volumes.ts'
-import { World } from './world.ts'
+import { carries, World } from './world.ts'
 
 export interface MemoryEngineOptions {
   /** Images on the engine. */
@@ -23,10 +25,13 @@ export class MemoryEngine implements Engine {
   readonly networks: MemoryNetworks
   readonly images: MemoryImages
   readonly volumes: MemoryVolumes
+  /** Set by tests that want an engine to be away. */
+  readonly availability = new Availability()
+  readonly #world = new World()
   readonly #gpu: boolean
 
   constructor({ images = ['container-orchestrator/toolbox:1'], pullable = [], gpu = false }: MemoryEngineOptions = {}) {
-    const world = new World()
+    const world = this.#world
     this.containers = new MemoryContainers(world)
     this.networks = new MemoryNetworks(world)
     this.images = new MemoryImages(world, images, pullable)
@@ -49,7 +54,14 @@ export class MemoryEngine implements Engine {
     }
   }
 
-  async ping(): Promise<void> {}
+  async ping(): Promise<void> {
+    this.availability.require('pinging')
+  }
+
+  async events(labels: Labels, signal: AbortSignal): Promise<AsyncIterable<EngineEvent>> {
+    this.availability.require('following events')
+    return this.#world.events.follow((carried) => carries(carried, labels), signal)
+  }
 
   async close(): Promise<void> {}
 }

@@ -4,6 +4,7 @@ import { EngineError } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type { ImageInfo } from '../engine.ts'
 import type { NetworkSpec } from '../spec.ts'
+import { EventLog } from './event-log.ts'
 import type { FileTree } from './files.ts'
 
 const FULL_ID = /^[0-9a-f]{64}$/
@@ -51,6 +52,7 @@ export class World {
   readonly volumes = new Map<string, MemoryVolume>()
   /** Volume names in use, by the containers that mount them. */
   readonly mounts = new Map<string, Set<string>>()
+  readonly events = new EventLog()
 
   addImage(reference: string, image: Omit<MemoryImage, 'id'>): string {
     const id = `sha256:${newId()}`

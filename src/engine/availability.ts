@@ -1,0 +1,48 @@
+import { EventEmitter, once } from 'node:events'
+import { EngineError } from '../errors.ts'
+
+const RETRY_AFTER_SECONDS = 2
+
+/** Whether an engine answers, as its client last saw: managers read it and follow its changes. */
+export class Availability {
+  readonly #changed = new EventEmitter().setMaxListeners(0)
+  #available = true
+  #lostAt: Date | undefined
+
+  get isAvailable(): boolean {
+    return this.#available
+  }
+
+  /** When it was lost last; undefined where it never was. */
+  get lostAt(): Date | undefined {
+    return this.#lostAt
+  }
+
+  /** Throws `unavailable` at once where the engine does not answer: asking it would only take a deadline. */
+  require(doing: string): void {
+    if (this.#available) return
+    throw new EngineError(
+      'unavailable',
+      `The engine has not answered since ${this.#lostAt?.toISOString()}: nothing was asked of it while ${doing}`,
+      { retryAfterSeconds: RETRY_AFTER_SECONDS, hint: 'It is asked again every moment; try again when it is back.' },
+    )
+  }
+
+  /** Resolves when the engine answers; rejects on abort. */
+  async restored(signal: AbortSignal): Promise<void> {
+    while (!this.#available) await once(this.#changed, 'change', { signal })
+  }
+
+  /** Calls back on each change, until the answered function is called. */
+  onChange(listener: (available: boolean) => void): () => void {
+    this.#changed.on('change', listener)
+    return () => this.#changed.off('change', listener)
+  }
+
+  set(available: boolean): void {
+    if (available === this.#available) return
+    this.#available = available
+    if (!available) this.#lostAt = new Date()
+    this.#changed.emit('change', available)
+  }
+}
