@@ -6,6 +6,7 @@ import { parseEnv } from 'node:util'
 import { z } from 'zod'
 import { readConfigFile } from './config-file.ts'
 import { parseMemorySize } from './domain/memory-size.ts'
+import type { Quotas } from './domain/session.ts'
 import { ConfigError } from './errors.ts'
 import type { CredentialSets } from './policy/credentials.ts'
 import type { Profiles } from './policy/profiles.ts'
@@ -33,6 +34,10 @@ export interface Config {
   readonly credentials: CredentialSets
   readonly workerEnvironmentPrefixes: readonly string[]
   readonly workerLimits: WorkerLimits
+  /** What each session may have at once; null for what the operator does not bound. */
+  readonly sessionQuotas: Quotas
+  /** Below so much free disk no new work is taken. */
+  readonly diskReserveMegabytes: number
   /** Started by `npm start`: a person reads the output. */
   readonly greeting: boolean
 }
@@ -85,6 +90,14 @@ const Variables = z.object({
   CO_DRAIN_SECONDS: integer(0, 3600).default(30),
   CO_RETENTION_DAYS: integer(1, 36_500).default(7),
   CO_SPOOL_MB: integer(16, 100_000_000).default(2048),
+  CO_DISK_RESERVE_MB: integer(0, 100_000_000).default(256),
+  CO_SESSION_RUNS: integer(1, 1_000_000).optional(),
+  CO_SESSION_CONTAINERS: integer(1, 1_000_000).optional(),
+  CO_SESSION_MEMORY: z
+    .string()
+    .transform(parseMemorySize)
+    .refine((bytes) => bytes !== undefined, 'a size such as "8g"')
+    .optional(),
   CO_MAX_WORKERS: integer(0, 100_000).optional(),
   CO_WORKERS_MEMORY: z
     .string()
@@ -143,6 +156,12 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
       memoryBytes: variables.CO_WORKERS_MEMORY,
       cpus: variables.CO_WORKERS_CPUS,
     },
+    sessionQuotas: {
+      runs: variables.CO_SESSION_RUNS ?? null,
+      containers: variables.CO_SESSION_CONTAINERS ?? null,
+      memory_mb: variables.CO_SESSION_MEMORY === undefined ? null : Math.floor(variables.CO_SESSION_MEMORY / 1024 ** 2),
+    },
+    diskReserveMegabytes: variables.CO_DISK_RESERVE_MB,
     greeting: environment['npm_lifecycle_event'] === 'start',
   })
 }

@@ -23,6 +23,8 @@ const STATUS_OF = {
   pull_failed: 502,
   engine_unavailable: 503,
   draining: 503,
+  disk_low: 503,
+  store_unavailable: 503,
   health_check_timeout: 504,
 } as const satisfies Record<string, number>
 

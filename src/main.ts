@@ -35,11 +35,7 @@ async function main(): Promise<void> {
     log.info({ event: 'service.stopped' }, 'stopped')
   })
 
-  await services.reconciler.recover()
-  services.reconciler.begin()
-  services.reaper.begin()
-  services.retention.begin()
-  services.workerHealth.begin()
+  await services.begin()
   const address = await app.listen({ host: config.host, port: config.port })
   log.info(
     { event: 'service.started', address, version: VERSION, instance: store.instance, engine: engineInfo.version },

@@ -3,8 +3,10 @@ import type { Config } from './config.ts'
 import type { Engine, EngineInfo } from './engine/engine.ts'
 import { ArtifactCollector } from './managers/artifact-collector.ts'
 import { CredentialManager } from './managers/credential-manager.ts'
+import { DiskWatch } from './managers/disk-watch.ts'
 import { DockerManager } from './managers/docker-manager.ts'
 import { Door } from './managers/door.ts'
+import { EngineWatch } from './managers/engine-watch.ts'
 import { EventReader } from './managers/event-reader.ts'
 import { ExecManager } from './managers/exec-manager.ts'
 import { HealthManager } from './managers/health-manager.ts'
@@ -17,12 +19,12 @@ import type { Log } from './managers/log.ts'
 import { LogReader } from './managers/log-reader.ts'
 import { NetworkManager } from './managers/network-manager.ts'
 import { PortForwarder } from './managers/port-forwarder.ts'
-import { RunQueue } from './managers/queue.ts'
 import { Reconciler } from './managers/reconciler.ts'
 import { RelicManager } from './managers/relic-manager.ts'
 import { Retention } from './managers/retention.ts'
 import { SessionGate } from './managers/session-gate.ts'
 import { SessionManager } from './managers/session-manager.ts'
+import { SessionQuotas } from './managers/session-quotas.ts'
 import { SessionReaper } from './managers/session-reaper.ts'
 import { StatsManager } from './managers/stats-manager.ts'
 import { ToolManager } from './managers/tool-manager.ts'
@@ -44,7 +46,14 @@ export interface Parts {
 
 export function buildServices({ config, engine, engineInfo, store, hostPaths, log }: Parts) {
   const { instance } = store
-  const gate = new SessionGate()
+  const disk = new DiskWatch({
+    folders: [config.dataDir, engineInfo.dataRoot].filter((folder) => folder !== ''),
+    reserveBytes: config.diskReserveMegabytes * 1024 ** 2,
+    onChange: (isLow) => (isLow ? tools.queue.suspend('disk') : tools.queue.resume('disk')),
+    log,
+  })
+  const gate = new SessionGate([() => engine.availability.require('making a container'), () => disk.requireRoom()])
+  const quotas = new SessionQuotas({ sessions: store.sessions, operator: config.sessionQuotas })
   const docker = new DockerManager({ engine, instance, log, cores: engineInfo.cores })
   const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, log })
   const { allowedImages, allowBuild } = config
@@ -52,13 +61,14 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const policy = { allowedHostRoots: config.allowedHostRoots, sharedVolumes: config.sharedVolumes }
   const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
   const volumes = new VolumeResolver({ engine, instance, policy, hostPaths, toolbox })
-  const queue = new RunQueue({ concurrency: config.maxConcurrentRuns, limit: config.queueLimit })
   const collector = new ArtifactCollector(engine.containers, store.artifacts)
   const door = new Door(engine)
   const poller = new HealthPoller(door)
   const forwarder = new PortForwarder(door)
-  const shared = { engine, engineInfo, store, docker, networks, images, volumes, profiles: config.profiles, gate, log }
-  const tools = new ToolManager({ ...shared, toolbox, queue, collector })
+  const { profiles, maxConcurrentRuns, queueLimit } = config
+  const shared = { engine, engineInfo, store, docker, networks, images, volumes, profiles, gate, quotas, log }
+  const tools = new ToolManager({ ...shared, toolbox, collector, maxConcurrentRuns, queueLimit })
+  const { queue } = tools
   const logs = new LogReader(store.spools)
   const relics = new RelicManager({ ...shared, toolbox, poller, forwarder, logs })
   const imageUsers = new ImageUsers({ engine, docker })
@@ -74,6 +84,8 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     environmentPrefixes: config.workerEnvironmentPrefixes,
     limits: config.workerLimits,
   })
+  quotas.count(relics)
+  quotas.count(workers)
   const execs = new ExecManager({ engine, store, workers, imageUsers, log })
   const files = new WorkerFiles({ engine, workers, log })
   const stats = new StatsManager({ engine, docker })
@@ -89,17 +101,20 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     workers,
     stats,
     gate,
+    quotas,
     log,
   })
   const reaper = new SessionReaper({ store, sessions, tools, relics, workers, log })
   const retention = new Retention({
     store,
+    images,
     days: config.retentionDays,
     spoolBytes: config.spoolMegabytes * 1024 ** 2,
     log,
   })
   const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, workers, execs, log })
-  const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate })
+  const engineWatch = new EngineWatch({ engine, store, docker, queue, reconciler, log })
+  const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate, disk })
   return {
     docker,
     logs,
@@ -125,12 +140,26 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
       workers: workers.count,
     }),
 
+    /** Takes over what an earlier process left, and begins the regular work. */
+    async begin(): Promise<void> {
+      await disk.look()
+      await reconciler.recover()
+      disk.begin()
+      engineWatch.begin()
+      reconciler.begin()
+      reaper.begin()
+      retention.begin()
+      workerHealth.begin()
+    },
+
     /** Takes no new work, lets runs in flight end for a while, and leaves the rest to the next start. */
     async drain(seconds: number): Promise<void> {
       gate.drain()
       reconciler.end()
       reaper.end()
       retention.end()
+      disk.end()
+      await engineWatch.end()
       await tools.drain(seconds)
       workerHealth.end()
       execs.detach()

@@ -13,6 +13,7 @@ export const Health = named(
       storage_driver: z.string(),
       error: z.string().nullable(),
     }),
+    disk: z.object({ low: z.boolean().describe('New work is refused until there is room') }),
     counts: z.object({
       tools_queued: z.number().int(),
       tools_running: z.number().int(),

@@ -5,6 +5,21 @@ import { StatsTotals } from './stats.ts'
 import { ToolRunSummary } from './tool.ts'
 import { Worker } from './worker.ts'
 
+const Bound = z.number().int().min(1).max(1_000_000_000).nullable().default(null)
+
+/** What a session may have at once; null for what is not bounded. */
+export const Quotas = named(
+  'Quotas',
+  z.strictObject({
+    runs: Bound.describe('Tool runs that have not ended, waiting or not'),
+    containers: Bound.describe('Tool runs that have not ended, relics and workers together'),
+    memory_mb: Bound.describe('Sum of their memory limits; a stopped relic or worker has none'),
+  }),
+)
+export type Quotas = z.infer<typeof Quotas>
+
+const Used = z.object({ runs: z.number().int(), containers: z.number().int(), memory_mb: z.number().int() })
+
 export const SessionSummary = named(
   'SessionSummary',
   z.object({
@@ -14,6 +29,8 @@ export const SessionSummary = named(
     ttl_seconds: z.number().nullable(),
     idle_timeout_seconds: z.number().nullable(),
     expires_at: Timestamp.nullable().describe('By its time to live; activity does not move it'),
+    quotas: Quotas.describe('In force: its own, and never more than the operator allows'),
+    used: Used.describe('Of what its quotas bound'),
     tools: z.object({ total: z.number().int(), active: z.number().int() }),
     relics: z.object({ total: z.number().int(), active: z.number().int() }),
     workers: z.object({ total: z.number().int(), active: z.number().int() }),
@@ -36,7 +53,7 @@ export type Session = z.infer<typeof Session>
 
 const Seconds = z.number().min(1).max(315_360_000).nullable().default(null)
 
-/** What a session is set to; what is left out is without bound. */
+/** What a session is set to; what is left out is without bound, or the operator's. */
 export const RenewSession = named(
   'RenewSession',
   z.strictObject({
@@ -44,6 +61,7 @@ export const RenewSession = named(
     idle_timeout_seconds: Seconds.describe(
       'Without activity (calls, running tools and commands, connections to published ports) it is cleaned up',
     ),
+    quotas: Quotas.prefault({}).describe('Beyond them: 429 quota_exceeded, before anything is made'),
   }),
 )
 export type RenewSession = z.infer<typeof RenewSession>

@@ -132,6 +132,11 @@ export const ToolRunSummary = named(
     started_at: Timestamp.nullable(),
     completed_at: Timestamp.nullable(),
     duration_ms: Milliseconds,
+    queue_position: z
+      .number()
+      .int()
+      .nullable()
+      .describe('While it waits: its turn comes after so many, its own among them, if no other session asks first'),
     timings: RunTimings,
     warm: z.boolean().describe('A parked container served it'),
     created_by: z.string().nullable(),

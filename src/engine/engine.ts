@@ -53,6 +53,8 @@ export interface EngineInfo {
   cores: number
   memoryBytes: number
   storageDriver: string
+  /** Folder of the engine's host in which it keeps everything; empty where it does not tell. */
+  dataRoot: string
   capabilities: EngineCapabilities
 }
 
@@ -274,6 +276,8 @@ export interface Networks {
 export interface ImageInfo {
   /** `sha256:…`, what containers are created from. */
   id: string
+  createdAt: Date
+  labels: Labels
   /** Empty for root. */
   user: string
   workingDir: string

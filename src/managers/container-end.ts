@@ -4,15 +4,22 @@ import { isEngineFault } from '../errors.ts'
 
 const RETRY_MS = 500
 
+export interface UntilEndedOptions {
+  signal: AbortSignal
+  /** Milliseconds since 1970 until which an engine that is away is waited for; without end where absent. */
+  until?: number
+  /** Called each time the connection to the engine turns out to be broken. */
+  onInterrupted?: () => void
+}
+
 /**
  * The state of a container once it does not run any more; undefined where it is gone. An engine that
- * is away is waited for until `until` (milliseconds since 1970), since its containers may live on.
+ * is away is waited for, since its containers may live on.
  */
 export async function untilEnded(
   containers: Containers,
   containerId: string,
-  signal: AbortSignal,
-  until = Number.POSITIVE_INFINITY,
+  { signal, until = Number.POSITIVE_INFINITY, onInterrupted }: UntilEndedOptions,
 ): Promise<ContainerState | undefined> {
   for (;;) {
     try {
@@ -24,7 +31,8 @@ export async function untilEnded(
     } catch (error) {
       signal.throwIfAborted()
       if (isEngineFault(error, 'not_found')) return undefined
-      if (!isEngineFault(error, 'unavailable', 'deadline') || Date.now() > until) throw error
+      if (!isEngineFault(error, 'unavailable', 'deadline', 'protocol') || Date.now() > until) throw error
+      onInterrupted?.()
     }
     await sleep(RETRY_MS, undefined, { signal })
   }

@@ -1,13 +1,13 @@
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { ContainerState, Engine, OutputChunk } from '../engine/engine.ts'
-import { isEngineFault, messageOf } from '../errors.ts'
+import type { Attachment, ContainerState, Engine, OutputChunk } from '../engine/engine.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Spools } from '../store/spools.ts'
 import { untilEnded } from './container-end.ts'
+import { KnownOutput } from './known-output.ts'
 import type { Log } from './log.ts'
-import { outputAfter, spooledOutput } from './output-source.ts'
+import { OutputFollower } from './output-follower.ts'
+import { tellSpool } from './output-source.ts'
 
 /** After its end, what a process wrote last arrives within moments. */
 const DRAIN_MS = 2_000
@@ -28,12 +28,21 @@ export class ContainerProcess {
   /** Resolves with the state at its end, undefined where the container is gone; rejects where the service lets go. */
   readonly exit: Promise<ContainerState | undefined>
   readonly #options: ContainerProcessOptions
-  readonly #pumping: Promise<void>
+  readonly #output: OutputFollower
 
-  private constructor(options: ContainerProcessOptions, output: AsyncIterable<OutputChunk>) {
+  private constructor(options: ContainerProcessOptions, output: { attached?: Attachment; known?: KnownOutput }) {
+    const { engine, containerId, spool, detach, log } = options
     this.#options = options
-    this.#pumping = this.#pump(output)
-    this.exit = untilEnded(options.engine.containers, options.containerId, options.detach)
+    const take = ({ stream, bytes }: OutputChunk) => spool.append(stream, bytes)
+    const { known, attached } = output
+    this.#output = new OutputFollower(
+      { engine, containerId, take, detach, log, drainMs: DRAIN_MS, ...(known ? { known } : {}) },
+      attached?.output,
+    )
+    this.exit = untilEnded(engine.containers, containerId, {
+      signal: detach,
+      onInterrupted: () => this.#output.interrupted(),
+    })
     // Whoever waits sees a rejection too; without a waiter it is no fault.
     this.exit.catch(() => {})
   }
@@ -53,16 +62,14 @@ export class ContainerProcess {
       attachment.close()
       throw error
     }
-    return new ContainerProcess(options, attachment.output)
+    return new ContainerProcess(options, { attached: attachment })
   }
 
   /** Takes over a container that an earlier process started, with the output that the spool does not have yet. */
   static async adopt(options: ContainerProcessOptions, spools: Spools, id: string): Promise<ContainerProcess> {
-    const known = await spooledOutput(spools, id)
-    return new ContainerProcess(
-      options,
-      outputAfter(options.engine.containers, options.containerId, known, options.detach),
-    )
+    const known = new KnownOutput()
+    await tellSpool(spools, id, [known])
+    return new ContainerProcess(options, { known })
   }
 
   /** Ends the process, at once where there is no grace, and waits for the rest of its output. */
@@ -75,23 +82,7 @@ export class ContainerProcess {
   }
 
   /** Resolves when all output of an ended process is in the spool. */
-  async drained(): Promise<void> {
-    const patience = new AbortController()
-    const waited = sleep(DRAIN_MS, undefined, { signal: patience.signal }).catch(() => {})
-    await Promise.race([this.#pumping, waited])
-    patience.abort()
-  }
-
-  async #pump(output: AsyncIterable<OutputChunk>): Promise<void> {
-    const { spool, log, detach, containerId } = this.#options
-    try {
-      for await (const chunk of output) await spool.append(chunk.stream, chunk.bytes)
-    } catch (error) {
-      if (detach.aborted || isEngineFault(error, 'not_found')) return
-      log.warn(
-        { event: 'container.output_broke', container_id: containerId, error: messageOf(error) },
-        'the output of a container broke off',
-      )
-    }
+  drained(): Promise<void> {
+    return this.#output.drained()
   }
 }

@@ -21,6 +21,8 @@ export interface OwnedContainer extends ContainerSummary {
 }
 
 const REMOVE_TRIES = 4
+/** How long the engine may take to tell of a removal. */
+const TOLD_WITHIN_MS = 60_000
 const REMOVE_PAUSE_MS = 250
 
 /** The only maker, finder and remover of our containers. What bears other labels does not exist here. */
@@ -31,6 +33,8 @@ export class DockerManager {
   readonly #cores: number
   readonly #log: Log
   readonly #removals = new Set<Promise<void>>()
+  /** Ids of what this service removes, or has just removed. */
+  readonly #removing = new Set<string>()
 
   constructor(options: { engine: Engine; instance: string; log: Log; cores?: number }) {
     this.#engine = options.engine
@@ -63,6 +67,8 @@ export class DockerManager {
 
   /** Removes one of our containers with its anonymous volumes; false where it was gone. */
   async remove(containerId: string): Promise<boolean> {
+    this.#removing.add(containerId)
+    setTimeout(() => this.#removing.delete(containerId), TOLD_WITHIN_MS).unref()
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.#engine.containers.remove(containerId)
@@ -89,6 +95,11 @@ export class DockerManager {
       )
       .finally(() => this.#removals.delete(removal))
     this.#removals.add(removal)
+  }
+
+  /** True where a removal that the engine tells of is this service's own. */
+  isRemoving(containerId: string): boolean {
+    return this.#removing.has(containerId)
   }
 
   /** Resolves when no removal is under way. */

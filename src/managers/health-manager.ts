@@ -3,6 +3,7 @@ import type { Engine, EngineInfo } from '../engine/engine.ts'
 import { messageOf } from '../errors.ts'
 import type { Store } from '../store/store.ts'
 import { VERSION } from '../version.ts'
+import type { DiskWatch } from './disk-watch.ts'
 import type { RunQueue } from './queue.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { SessionGate } from './session-gate.ts'
@@ -11,9 +12,10 @@ export interface HealthManagerOptions {
   engine: Engine
   engineInfo: EngineInfo
   store: Store
-  queue: RunQueue
+  queue: Pick<RunQueue, 'waiting' | 'running'>
   relics: RelicManager
   gate: SessionGate
+  disk: DiskWatch
 }
 
 /** Tells whether the service and its engine can do what they are for. */
@@ -25,10 +27,10 @@ export class HealthManager {
   }
 
   async check(): Promise<Health> {
-    const { engineInfo, gate, queue, relics, store } = this.#options
+    const { disk, engineInfo, gate, queue, relics, store } = this.#options
     const [error, sessions] = await Promise.all([this.#engineError(), store.sessions.count()])
     return {
-      status: error !== null ? 'unhealthy' : gate.draining ? 'degraded' : 'healthy',
+      status: error !== null ? 'unhealthy' : gate.draining || disk.isLow ? 'degraded' : 'healthy',
       engine: {
         reachable: error === null,
         name: engineInfo.name,
@@ -37,6 +39,7 @@ export class HealthManager {
         storage_driver: engineInfo.storageDriver,
         error,
       },
+      disk: { low: disk.isLow },
       counts: { tools_queued: queue.waiting, tools_running: queue.running, relics: relics.count, sessions },
       version: VERSION,
       uptime_seconds: Math.round(process.uptime() * 10) / 10,
@@ -45,12 +48,15 @@ export class HealthManager {
 
   /** True where new work would be taken and could be done. */
   async ready(): Promise<boolean> {
-    return !this.#options.gate.draining && (await this.#engineError()) === null
+    const { disk, gate } = this.#options
+    return !gate.draining && !disk.isLow && (await this.#engineError()) === null
   }
 
   async #engineError(): Promise<string | null> {
+    const { engine } = this.#options
     try {
-      await this.#options.engine.ping()
+      engine.availability.require('looking at its health')
+      await engine.ping()
       return null
     } catch (error) {
       return messageOf(error)

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import { pack } from 'tar-stream'
 import type { Engine, ImageInfo } from '../engine/engine.ts'
 import { AppError, isEngineFault } from '../errors.ts'
-import { encodeLabels, type Ownership, ownedBy } from '../labels.ts'
+import { decodeLabels, encodeLabels, type Ownership, ownedBy } from '../labels.ts'
 import { requireAllowedDockerfile } from '../policy/dockerfile.ts'
 import { requireAllowedImage } from '../policy/images.ts'
 import { InFlight } from './in-flight.ts'
@@ -83,9 +83,28 @@ export class ImageManager {
   /** Removes the images that were built for a session; those in use stay until they are not. */
   async removeBuilt(sessionId: string): Promise<void> {
     for (const id of await this.#engine.images.list(ownedBy(this.#instance, 'image', sessionId))) {
-      await this.#engine.images.remove(id).catch((error: unknown) => {
-        if (!isEngineFault(error, 'conflict')) throw error
-      })
+      await this.#removeUnused(id)
+    }
+  }
+
+  /** Removes the images that were built before a time and that no container uses; answers how many. */
+  async expireBuilt(before: Date): Promise<number> {
+    let removed = 0
+    for (const id of await this.#engine.images.list(ownedBy(this.#instance, 'image'))) {
+      const image = await this.#engine.images.inspect(id)
+      // What was made of a worker on request stays until it is removed on request.
+      const isBuilt = decodeLabels(image?.labels ?? {})?.id.startsWith(`${BUILD_REPOSITORY}:`) ?? false
+      if (isBuilt && image !== undefined && image.createdAt < before && (await this.#removeUnused(id))) removed += 1
+    }
+    return removed
+  }
+
+  async #removeUnused(id: string): Promise<boolean> {
+    try {
+      return await this.#engine.images.remove(id)
+    } catch (error) {
+      if (isEngineFault(error, 'conflict')) return false
+      throw error
     }
   }
 

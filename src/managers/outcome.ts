@@ -31,11 +31,19 @@ const SIGNALS: Record<number, string> = {
   31: 'SIGSYS',
 }
 
-/** The end of a run whose process has ended. `reason` is set where the service killed it. */
+/** What the state of an ended container does not tell. */
+export interface EndCircumstances {
+  /** Set where the service killed it. */
+  reason?: EndReason | undefined
+  timeoutSeconds?: number
+  /** The engine was away for a while since the process began. */
+  engineLeft?: boolean
+}
+
+/** The end of a run whose process has ended. */
 export function outcomeOf(
   state: Pick<ContainerState, 'exitCode' | 'oomKilled' | 'error'>,
-  reason?: EndReason,
-  timeoutSeconds?: number,
+  { reason, timeoutSeconds, engineLeft = false }: EndCircumstances = {},
 ): Outcome {
   const { exitCode } = state
   if (reason === 'timeout') {
@@ -49,15 +57,14 @@ export function outcomeOf(
   }
   if (reason === 'cancelled') return failed('cancelled', exitCode, 'cancelled', 'The run was cancelled', null)
   if (exitCode === 0) return { status: 'completed', exitCode, failure: null }
-  return { status: 'failed', exitCode, failure: failureOf(state) }
+  return { status: 'failed', exitCode, failure: failureOf(state, engineLeft) }
 }
 
 /** Why a process ended with an exit code that is not 0. */
-export function failureOf({
-  exitCode,
-  oomKilled,
-  error,
-}: Pick<ContainerState, 'exitCode' | 'oomKilled' | 'error'>): Failure {
+export function failureOf(
+  { exitCode, oomKilled, error }: Pick<ContainerState, 'exitCode' | 'oomKilled' | 'error'>,
+  engineLeft = false,
+): Failure {
   // The flag tells apart a kill for memory from any other 137.
   if (oomKilled) {
     return {
@@ -82,6 +89,13 @@ export function failureOf({
   }
   if (exitCode > 128 && exitCode <= 128 + 64) {
     const signal = SIGNALS[exitCode - 128] ?? `signal ${exitCode - 128}`
+    if (engineLeft) {
+      return {
+        code: 'killed',
+        message: `The engine stopped while the process ran, and ended it with ${SIGNALS[exitCode - 128] ?? `signal ${exitCode - 128}`} when it came back`,
+        hint: 'It was not the doing of the command: run it again.',
+      }
+    }
     return { code: 'killed', message: `A process ended by ${signal}, which this service did not send`, hint: null }
   }
   return { code: 'nonzero_exit', message: `The command ended with exit code ${exitCode}`, hint: null }

@@ -6,15 +6,19 @@ const CAPTURE_BYTES = 1024 * 1024
 /** The beginning and the end of one stream, in bounded memory, and the count of all of it. */
 export class BoundedText {
   readonly #half: number
+  #headLimit: number
   readonly #head: Buffer[] = []
   #headBytes = 0
   /** The end, as a ring: made once the beginning is full. */
   #ring: Buffer | undefined
   #ringEnd = 0
+  /** Ever written to the ring. */
+  #ringBytes = 0
   #total = 0
 
   constructor(limit: number = CAPTURE_BYTES) {
     this.#half = Math.floor(limit / 2)
+    this.#headLimit = this.#half
   }
 
   /** All bytes that were written, kept or not. */
@@ -28,7 +32,7 @@ export class BoundedText {
 
   add(bytes: Buffer): void {
     this.#total += bytes.length
-    const first = bytes.subarray(0, this.#half - this.#headBytes)
+    const first = bytes.subarray(0, this.#headLimit - this.#headBytes)
     if (first.length > 0) {
       // A copy: a slice would keep the whole read buffer alive.
       this.#head.push(Buffer.from(first))
@@ -36,6 +40,15 @@ export class BoundedText {
     }
     const rest = bytes.subarray(first.length)
     if (rest.length > 0) this.#keepLast(rest.subarray(Math.max(0, rest.length - this.#half)))
+  }
+
+  /** Counts bytes that nobody has any more: they are the end of the beginning. */
+  omit(bytes: number): void {
+    this.#total += bytes
+    this.#headLimit = this.#headBytes
+    this.#ring = undefined
+    this.#ringEnd = 0
+    this.#ringBytes = 0
   }
 
   /** The kept text; where the middle is missing, a line says how many bytes were left out. */
@@ -48,11 +61,12 @@ export class BoundedText {
   }
 
   get #tailBytes(): number {
-    return Math.min(this.#total - this.#headBytes, this.#half)
+    return Math.min(this.#ringBytes, this.#half)
   }
 
   #keepLast(bytes: Buffer): void {
     this.#ring ??= Buffer.allocUnsafe(this.#half)
+    this.#ringBytes += bytes.length
     const untilWrap = bytes.subarray(0, this.#half - this.#ringEnd)
     untilWrap.copy(this.#ring, this.#ringEnd)
     bytes.copy(this.#ring, 0, untilWrap.length)
@@ -78,6 +92,11 @@ export class OutputCapture {
 
   add({ stream, bytes }: OutputChunk): void {
     this[stream].add(bytes)
+  }
+
+  /** Counts output that is not to be had any more. */
+  omit(stream: OutputStream, bytes: number): void {
+    this[stream].omit(bytes)
   }
 
   /** Bytes seen of a stream. */

@@ -1,41 +1,49 @@
-/** Where the output of a container that an earlier process started comes from: the spool, then the engine's log. */
+/** Where the output of a container comes from once its attachment is lost: the spool, then the engine's log. */
 import type { Containers, OutputChunk, OutputStream } from '../engine/engine.ts'
+import { countsBehind, type OutputCounts } from '../store/spool-format.ts'
 import type { Spools } from '../store/spools.ts'
+import type { KnownOutput } from './known-output.ts'
 
-export interface KnownOutput {
-  /** Bytes of each stream that the spool has. */
-  bytes: Record<OutputStream, number>
-  /** The spool's middle was dropped, so that its bytes tell no position in the engine's log. */
-  hasGap: boolean
+/** Whoever keeps output, or an account of it. */
+export interface OutputTaker {
+  add: (chunk: OutputChunk) => void
+  /** Output that there was, and that is kept no more. */
+  omit: (stream: OutputStream, bytes: number) => void
 }
 
-/** Tells the output that a spool already has, and how far it goes. */
-export async function spooledOutput(
-  spools: Spools,
-  id: string,
-  tell: (chunk: OutputChunk) => void = () => {},
-): Promise<KnownOutput> {
-  const known: KnownOutput = { bytes: { stdout: 0, stderr: 0 }, hasGap: false }
+/** Tells the output that a spool has, and counts what it dropped. */
+export async function tellSpool(spools: Spools, id: string, takers: readonly OutputTaker[]): Promise<void> {
+  let counts: OutputCounts = { stdout: 0, stderr: 0 }
   for await (const record of spools.read(id)) {
-    if (record.kind === 'gap') known.hasGap = true
-    if (record.kind !== 'stdout' && record.kind !== 'stderr') continue
-    known.bytes[record.kind] += record.bytes
-    tell({ stream: record.kind, bytes: Buffer.from(record.text) })
+    if (record.kind === 'gap') continue
+    const behind = countsBehind(record, counts)
+    if (record.kind === 'mark') {
+      for (const stream of ['stdout', 'stderr'] as const) {
+        const omitted = behind[stream] - counts[stream]
+        if (omitted > 0) for (const taker of takers) taker.omit(stream, omitted)
+      }
+    } else if (record.kind !== 'state') {
+      const chunk = { stream: record.kind, bytes: Buffer.from(record.text) }
+      for (const taker of takers) taker.add(chunk)
+    }
+    counts = behind
   }
-  return known
 }
 
-/** The engine's log of a container, followed, from behind what is known; from its end where that cannot be told. */
+/** The engine's log of a container, followed, from behind what is known. */
 export async function* outputAfter(
   containers: Containers,
   containerId: string,
   known: KnownOutput,
   signal: AbortSignal,
 ): AsyncGenerator<OutputChunk> {
-  const skip = { ...known.bytes }
-  const options = { follow: true, signal, ...(known.hasGap ? { tail: 0 } : {}) }
-  for await (const chunk of containers.logs(containerId, options)) {
-    const seen = known.hasGap ? 0 : Math.min(skip[chunk.stream], chunk.bytes.length)
+  const searches = { stdout: known.stdout.search(), stderr: known.stderr.search() }
+  for await (const { stream, bytes } of containers.logs(containerId, { follow: false, signal })) {
+    searches[stream].add(bytes)
+  }
+  const skip = { stdout: searches.stdout.place, stderr: searches.stderr.place }
+  for await (const chunk of containers.logs(containerId, { follow: true, signal })) {
+    const seen = Math.min(skip[chunk.stream], chunk.bytes.length)
     skip[chunk.stream] -= seen
     if (seen < chunk.bytes.length) yield { stream: chunk.stream, bytes: chunk.bytes.subarray(seen) }
   }

@@ -7,12 +7,14 @@ import { decodeLabels, ownedBy } from '../labels.ts'
 import type { Store } from '../store/store.ts'
 import type { DockerManager, OwnedContainer } from './docker-manager.ts'
 import type { ExecManager } from './exec-manager.ts'
+import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
 import type { NetworkManager } from './network-manager.ts'
 import type { RelicEntry } from './relic-life.ts'
 import type { RelicManager } from './relic-manager.ts'
+import { Rounds } from './rounds.ts'
 import type { ToolEntry } from './tool-execution.ts'
-import type { ToolManager } from './tool-manager.ts'
+import { standingOf, type ToolManager } from './tool-manager.ts'
 import type { WorkerManager } from './worker-manager.ts'
 import type { WorkerEntry } from './worker-record.ts'
 
@@ -30,59 +32,90 @@ export interface ReconcilerOptions {
 
 /** What is younger may be in the making: its record is written before it, its id after it. */
 const GRACE_MS = 60_000
-const SWEEP_INTERVAL_MS = 30_000
+const INTERVAL_MS = 30_000
 
-/** Brings store and engine together: adopts what runs, settles what ended, removes what no record claims. */
+export interface ReconcileOptions {
+  /** Milliseconds for which what is new is left alone; none at boot, when nobody makes anything. */
+  graceMs?: number
+}
+
+/**
+ * Brings store and engine together: adopts what runs, settles what ended, removes what no record
+ * claims. The same work at boot, regularly, and whenever the engine's events have had a gap.
+ */
 export class Reconciler {
   readonly #options: ReconcilerOptions
-  #timer: NodeJS.Timeout | undefined
+  readonly #rounds: Rounds
+  readonly #working = new InFlight<void>()
 
   constructor(options: ReconcilerOptions) {
     this.#options = options
+    this.#rounds = new Rounds({
+      name: 'reconcile',
+      everyMs: INTERVAL_MS,
+      log: options.log,
+      // An engine that is away is reconciled with when it comes back.
+      work: async () => {
+        if (options.engine.availability.isAvailable) await this.reconcile()
+      },
+    })
+  }
+
+  /** Reconciles regularly from now on. */
+  begin(): void {
+    this.#rounds.begin()
+  }
+
+  end(): void {
+    this.#rounds.end()
   }
 
   /** At boot, before requests are served: takes over all that an earlier process left. */
   async recover(): Promise<void> {
-    const { docker, execs, log, relics, store, tools, workers } = this.#options
+    await this.#options.execs.recover()
+    await this.reconcile({ graceMs: 0 })
+  }
+
+  /** Calls at once share one. */
+  reconcile({ graceMs = GRACE_MS }: ReconcileOptions = {}): Promise<void> {
+    return this.#working.share('reconcile', async () => {
+      await this.#settleRecords(graceMs)
+      await this.sweep({ dryRun: false, graceMs })
+    })
+  }
+
+  /** Adopts or settles every live record that nobody in this process looks after. */
+  async #settleRecords(graceMs: number): Promise<void> {
+    const { docker, log, relics, store, tools, workers } = this.#options
     const containers = await docker.list()
-    const [liveTools, liveRelics, liveWorkers] = await Promise.all([
-      store.tools.live(),
-      store.relics.live(),
-      store.workers.live(),
-    ])
-    for (const entry of liveTools) {
+    const before = Date.now() - graceMs
+    const orphaned = (entry: { id: string }, isKept: boolean) => !isKept && madeAt(entry.id) <= before
+    const counts = { tools: 0, relics: 0, workers: 0, queued: 0 }
+    for (const entry of await store.tools.live({ exceptStatus: 'queued' })) {
+      if (!orphaned(entry, tools.isActive(entry.id))) continue
+      counts.tools += 1
       await this.#attempt(entry.id, () => this.#recoverTool(entry, containerOf(entry, containers)))
     }
-    for (const entry of liveRelics) {
+    for (const entry of await store.relics.live()) {
+      if (!orphaned(entry, relics.isLive(entry.id))) continue
+      counts.relics += 1
       await this.#attempt(entry.id, () => this.#recoverRelic(entry, containerOf(entry, containers)))
     }
-    await execs.recover()
-    for (const entry of liveWorkers) {
+    for (const entry of await store.workers.live()) {
+      if (!orphaned(entry, workers.isLive(entry.id))) continue
+      counts.workers += 1
       await this.#attempt(entry.id, () => this.#recoverWorker(entry, containerOf(entry, containers)))
     }
-    await this.sweep({ dryRun: false, graceMs: 0 })
-    log.info(
-      {
-        event: 'reconciled',
-        tools: liveTools.filter((entry) => tools.isActive(entry.id)).length,
-        relics: liveRelics.filter((entry) => relics.isLive(entry.id)).length,
-        workers: workers.count,
-      },
-      'store and engine are reconciled',
-    )
-  }
-
-  /** Sweeps regularly from now on. */
-  begin(): void {
-    this.#timer = setInterval(() => {
-      void this.sweep({ dryRun: false }).catch((error: unknown) => {
-        this.#options.log.warn({ event: 'sweep.failed', error: messageOf(error) }, 'orphans could not be swept')
-      })
-    }, SWEEP_INTERVAL_MS).unref()
-  }
-
-  end(): void {
-    clearInterval(this.#timer)
+    // Last: what waits takes the places that what runs leaves.
+    const paths = { priority: '$.priority', memory_mb: '$.resource_limits.memory_mb' }
+    for (const { id, sessionId, numbers } of await store.tools.requestNumbers('queued', paths)) {
+      if (!orphaned({ id }, tools.isActive(id))) continue
+      counts.queued += 1
+      const { priority, memory_mb } = numbers
+      tools.wait({ id, sessionId, ...standingOf({ priority, memory_mb }) })
+    }
+    if (Object.values(counts).some((count) => count > 0))
+      log.info({ event: 'reconciled', ...counts }, 'records that nobody looked after are taken over or settled')
   }
 
   /** Removes containers, networks and volumes of this instance that no record claims. */
@@ -126,7 +159,7 @@ export class Reconciler {
   async #isClaimed({ id, owner }: OwnedContainer): Promise<boolean> {
     const { relics, store, tools, workers } = this.#options
     if (owner.kind === 'worker') return workers.claims(owner.name ?? '', id, owner.nonce)
-    if (tools.isActive(owner.id) || relics.isLive(owner.id)) return true
+    if (tools.claims(owner.id, owner.nonce) || relics.isLive(owner.id)) return true
     if (owner.kind === 'tool') {
       const entry = await store.tools.get(owner.id)
       // A run that ended claims its container only where its request asked to keep it.
@@ -233,6 +266,17 @@ export class Reconciler {
       )
     }
   }
+}
+
+/** Milliseconds since 1970 at which a record was made: its id is a prefix and a UUIDv7, which begins with its time. */
+function madeAt(id: string): number {
+  return Number.parseInt(
+    id
+      .slice(id.indexOf('_') + 1)
+      .replaceAll('-', '')
+      .slice(0, 12),
+    16,
+  )
 }
 
 /** The container of a record: by its id, or by the nonce of a create whose answer never arrived. */

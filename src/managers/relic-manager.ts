@@ -12,11 +12,13 @@ import { containerName, newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
 import { DELETED, type RelicDecision, type RelicEntry, RelicLife, type RelicLifeDeps } from './relic-life.ts'
 import type { SessionGate } from './session-gate.ts'
+import type { SessionQuotas, SessionUse } from './session-quotas.ts'
 
 export interface RelicManagerOptions extends RelicLifeDeps {
   engineInfo: EngineInfo
   profiles: Profiles
   gate: SessionGate
+  quotas: SessionQuotas
 }
 
 const RESTART_GRACE_SECONDS = 10
@@ -35,7 +37,7 @@ export class RelicManager {
   /** Starts a relic and answers when it is healthy; a start that fails leaves no container. */
   async start(request: StartRelic, id: string = newId('relic')): Promise<Relic> {
     const { gate, store } = this.#options
-    gate.requireOpen(request.session_id)
+    gate.admit(request.session_id)
     const decision = this.#decide(request)
     await this.#options.volumes.check(decision.volumes)
     const entry: RelicEntry = {
@@ -49,7 +51,9 @@ export class RelicManager {
       request,
       view: preparingRelic(id, request),
     }
+    const checkQuotas = await this.#options.quotas.checkFor(request.session_id)
     this.#requireFreeName(request.session_id, request.relic_name)
+    checkQuotas({ runs: 0, containers: 1, memory_mb: request.resource_limits.memory_mb })
     const life = this.#keep(entry, request, decision)
     try {
       await store.sessions.touch(request.session_id)
@@ -83,14 +87,17 @@ export class RelicManager {
   /** Starts the same container again, stopping it before where it runs. */
   async restart(id: string): Promise<Relic> {
     const entry = await this.#entry(id)
-    this.#options.gate.requireOpen(entry.sessionId)
+    this.#options.gate.admit(entry.sessionId)
     const life = this.#lives.get(id)
     if (life === undefined) {
       throw new AppError('conflict', `Relic "${id}" has no container that could be started again`, {
         hint: 'Start a new relic.',
       })
     }
+    const checkQuotas = await this.#options.quotas.checkFor(entry.sessionId)
     this.#requireFreeName(entry.sessionId, entry.name, id)
+    if (!runs(entry) && entry.request !== null)
+      checkQuotas({ runs: 0, containers: 0, memory_mb: entry.request.resource_limits.memory_mb })
     return life.restart(RESTART_GRACE_SECONDS)
   }
 
@@ -123,6 +130,13 @@ export class RelicManager {
   /** Relics of a session that have a container, or are getting one. */
   liveIn(sessionId: string): string[] {
     return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.id)
+  }
+
+  /** What the relics of a session have of its quotas. */
+  useIn(sessionId: string): SessionUse {
+    const entries = [...this.#lives.values()].map(({ entry }) => entry).filter((entry) => entry.sessionId === sessionId)
+    const memory = entries.filter(runs).map(({ request }) => request?.resource_limits.memory_mb ?? 0)
+    return { runs: 0, containers: entries.length, memory_mb: memory.reduce((sum, part) => sum + part, 0) }
   }
 
   /** True while somebody is connected to a published port of a relic of a session. */
@@ -165,12 +179,7 @@ export class RelicManager {
   /** The alias of a relic is its name: two of one name would share it. */
   #requireFreeName(sessionId: string, name: string, exceptId?: string): void {
     const twin = [...this.#lives.values()].find(
-      ({ entry }) =>
-        entry.sessionId === sessionId &&
-        entry.name === name &&
-        entry.id !== exceptId &&
-        entry.view.status !== 'stopped' &&
-        entry.view.status !== 'failed',
+      ({ entry }) => entry.sessionId === sessionId && entry.name === name && entry.id !== exceptId && runs(entry),
     )
     if (twin === undefined) return
     throw new AppError('conflict', `Session "${sessionId}" has a relic "${name}" already: ${twin.entry.id}`, {
@@ -189,6 +198,11 @@ export class RelicManager {
     if (request.gpu !== undefined) requireGpu(engineInfo)
     return { profile, volumes: volumes.decide(request.volumes) }
   }
+}
+
+/** True for one that runs, or is about to. */
+function runs({ view }: RelicEntry): boolean {
+  return view.status !== 'stopped' && view.status !== 'failed'
 }
 
 function unknownRelic(id: string): AppError {

@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { messageOf } from '../errors.ts'
 import type { Records } from '../store/records.ts'
 import type { Store } from '../store/store.ts'
+import type { ImageManager } from './image-manager.ts'
 import type { Log } from './log.ts'
+import { Rounds } from './rounds.ts'
 
 export interface RetentionOptions {
   store: Store
+  images: ImageManager
   /** How long what has ended is kept. */
   days: number
   /** What all output together may take on disk. */
@@ -20,6 +22,8 @@ export interface Expired {
   records: number
   /** Of output that had to go before its time. */
   spools: number
+  /** That were built from Dockerfiles in requests. */
+  images: number
 }
 
 const DAY_MS = 86_400_000
@@ -31,48 +35,51 @@ const PAUSE_MS = 20
 /** Lets go of what ended long ago: records, output, artifacts and keys. */
 export class Retention {
   readonly #options: RetentionOptions
-  readonly #ending = new AbortController()
-  #timer: NodeJS.Timeout | undefined
+  readonly #rounds: Rounds
 
   constructor(options: RetentionOptions) {
     this.#options = options
+    this.#rounds = new Rounds({
+      name: 'retention',
+      everyMs: INTERVAL_MS,
+      log: options.log,
+      work: (signal) => this.expire({ signal }),
+    })
   }
 
   /** Looks regularly from now on. */
   begin(): void {
-    this.#timer = setInterval(() => {
-      void this.expire().catch((error: unknown) => {
-        if (this.#ending.signal.aborted) return
-        this.#options.log.warn({ event: 'retention.failed', error: messageOf(error) }, 'old records stay for now')
-      })
-    }, INTERVAL_MS).unref()
+    this.#rounds.begin()
   }
 
   end(): void {
-    clearInterval(this.#timer)
-    this.#ending.abort()
+    this.#rounds.end()
   }
 
   /** One look: what is older than the retention goes, and the oldest output beyond its bound. */
-  async expire(now = Date.now()): Promise<Expired> {
-    const { store, days, log } = this.#options
+  async expire({ now = Date.now(), signal }: { now?: number; signal?: AbortSignal } = {}): Promise<Expired> {
+    const { store, images, days, log } = this.#options
     const before = new Date(now - days * DAY_MS)
-    const expired: Expired = { records: 0, spools: 0 }
+    const expired: Expired = { records: 0, spools: 0, images: 0 }
     for (const [prefix, records] of [
       ['exec', store.tools],
       ['relic', store.relics],
       ['worker', store.workers],
     ] as const) {
-      expired.records += await this.#expireRecords(records, prefix, before)
+      expired.records += await this.#expireRecords(records, { prefix, before, signal })
     }
     await store.idempotencyKeys.expire(before)
     expired.spools = await this.#boundSpools()
-    if (expired.records + expired.spools > 0)
+    expired.images = await images.expireBuilt(before)
+    if (expired.records + expired.spools + expired.images > 0)
       log.info({ event: 'retention.expired', ...expired }, 'what ended long ago was let go of')
     return expired
   }
 
-  async #expireRecords(records: ExpiringRecords, prefix: string, before: Date): Promise<number> {
+  async #expireRecords(
+    records: ExpiringRecords,
+    { prefix, before, signal }: { prefix: string; before: Date; signal: AbortSignal | undefined },
+  ): Promise<number> {
     const { store } = this.#options
     for (let count = 0; ; ) {
       const ids = await records.endedBefore(prefix, before, BATCH)
@@ -84,7 +91,7 @@ export class Retention {
       }
       count += ids.length
       if (ids.length < BATCH) return count
-      await sleep(PAUSE_MS, undefined, { signal: this.#ending.signal })
+      await sleep(PAUSE_MS, undefined, signal === undefined ? {} : { signal })
     }
   }
 

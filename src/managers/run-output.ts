@@ -1,16 +1,19 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
 import type { ToolRun, ToolStatus } from '../domain/tool.ts'
-import type { Containers, OutputChunk } from '../engine/engine.ts'
-import { messageOf } from '../errors.ts'
+import type { OutputChunk } from '../engine/engine.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Spools } from '../store/spools.ts'
+import { KnownOutput } from './known-output.ts'
 import type { Log } from './log.ts'
 import { OutputCapture } from './output-capture.ts'
-import { outputAfter, spooledOutput } from './output-source.ts'
+import { OutputFollower, type OutputFollowerOptions } from './output-follower.ts'
+import { tellSpool } from './output-source.ts'
 
 /** After its end, a container's output stream ends within moments, unless the engine died with it. */
 const DRAIN_MS = 10_000
+
+/** Whose output it is. */
+type OutputOrigin = Pick<OutputFollowerOptions, 'engine' | 'containerId' | 'detach'>
 
 type OutputView = Pick<
   ToolRun,
@@ -24,7 +27,7 @@ export class RunOutput {
   readonly #log: Log
   readonly #capture = new OutputCapture()
   #spool: SpoolWriter | undefined
-  #pumping: Promise<void> = Promise.resolve()
+  #follower: OutputFollower | undefined
 
   constructor(options: { spools: Spools; runId: string; log: Log }) {
     this.#spools = options.spools
@@ -33,9 +36,8 @@ export class RunOutput {
   }
 
   /** Opens the spool, which begins with the run's status. */
-  async open(status: ToolStatus): Promise<void> {
-    this.#spool = await this.#spools.open(this.#runId)
-    if (this.#spool.flushed === 0) this.state(status)
+  async open(run: Pick<ToolRun, 'status' | 'queued_at'>): Promise<void> {
+    this.#spool = await beginLog(this.#spools, this.#runId, run)
   }
 
   /** Head and tail of each stream so far, and how much of it there was. */
@@ -61,23 +63,26 @@ export class RunOutput {
     await this.#spool?.append(chunk.stream, chunk.bytes)
   }
 
-  /** Takes all that comes from a container, until its output ends or the service lets go. */
-  pump(output: AsyncIterable<OutputChunk>, detach: AbortSignal): void {
-    this.#pumping = this.#pump(output, detach)
+  /** Takes all that a container writes, from its attachment on. */
+  follow(source: OutputOrigin, attached: AsyncIterable<OutputChunk>): void {
+    this.#follower = this.#follow(source, new KnownOutput(), attached)
   }
 
-  /** As `pump`, for a container that an earlier process started: what the spool has is not taken again. */
-  async resume(containers: Containers, containerId: string, detach: AbortSignal): Promise<void> {
-    const known = await spooledOutput(this.#spools, this.#runId, (chunk) => this.#capture.add(chunk))
-    this.pump(outputAfter(containers, containerId, known, detach), detach)
+  /** As `follow`, for a container that an earlier process started: what the spool has is not taken again. */
+  async resume(source: OutputOrigin): Promise<void> {
+    const known = new KnownOutput()
+    await tellSpool(this.#spools, this.#runId, [known, this.#capture])
+    this.#follower = this.#follow(source, known)
+  }
+
+  /** The connections to the engine broke while the container ran. */
+  interrupted(): void {
+    this.#follower?.interrupted()
   }
 
   /** Resolves when all output of an ended container has been taken. */
   async drained(): Promise<void> {
-    const patience = new AbortController()
-    const waited = sleep(DRAIN_MS, undefined, { signal: patience.signal }).catch(() => {})
-    await Promise.race([this.#pumping, waited])
-    patience.abort()
+    await this.#follower?.drained()
   }
 
   /** Ends the log. */
@@ -85,15 +90,19 @@ export class RunOutput {
     await this.#spools.seal(this.#runId)
   }
 
-  async #pump(output: AsyncIterable<OutputChunk>, detach: AbortSignal): Promise<void> {
-    try {
-      for await (const chunk of output) await this.add(chunk)
-    } catch (error) {
-      if (detach.aborted) return
-      this.#log.warn(
-        { event: 'tool.output_broke', execution_id: this.#runId, error: messageOf(error) },
-        'the output of a run broke off',
-      )
-    }
+  #follow(source: OutputOrigin, known: KnownOutput, attached?: AsyncIterable<OutputChunk>): OutputFollower {
+    const take = (chunk: OutputChunk) => this.add(chunk)
+    return new OutputFollower({ ...source, known, take, drainMs: DRAIN_MS, log: this.#log }, attached)
   }
+}
+
+/** Opens the log of a run, which begins with its status, so that it can be written and followed. */
+export async function beginLog(
+  spools: Spools,
+  runId: string,
+  { status, queued_at }: Pick<ToolRun, 'status' | 'queued_at'>,
+): Promise<SpoolWriter> {
+  const spool = await spools.open(runId)
+  if (spool.isEmpty) spool.state({ status, at: queued_at })
+  return spool
 }

@@ -1,9 +1,21 @@
 import { AppError } from '../errors.ts'
 
-/** Keeps new containers out of a session while it is cleaned up, and out of a service that stops. */
+/** Keeps new containers out of a session while it is cleaned up, and out of a service that stops or cannot make them. */
 export class SessionGate {
+  /** Each throws while no container can be made. */
+  readonly #conditions: readonly (() => void)[]
   readonly #closing = new Map<string, number>()
   #draining = false
+
+  constructor(conditions: readonly (() => void)[] = []) {
+    this.#conditions = conditions
+  }
+
+  /** Throws where no container may be made in this session, or, without one, at all. */
+  admit(sessionId: string | undefined): void {
+    this.requireOpen(sessionId)
+    for (const condition of this.#conditions) condition()
+  }
 
   /** Throws where nothing new may begin in this session, or, without one, at all. */
   requireOpen(sessionId: string | undefined): void {

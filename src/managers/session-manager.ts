@@ -12,6 +12,7 @@ import type { Log } from './log.ts'
 import type { NetworkManager, SessionNetwork } from './network-manager.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { SessionGate } from './session-gate.ts'
+import type { SessionQuotas } from './session-quotas.ts'
 import type { StatsManager } from './stats-manager.ts'
 import type { ToolManager } from './tool-manager.ts'
 import type { WorkerManager } from './worker-manager.ts'
@@ -27,6 +28,7 @@ export interface SessionManagerOptions {
   workers: WorkerManager
   stats: StatsManager
   gate: SessionGate
+  quotas: SessionQuotas
   log: Log
 }
 
@@ -70,7 +72,7 @@ export class SessionManager {
       stats.all({ session_id: sessionId }),
     ])
     return {
-      ...row,
+      ...this.#settings(row),
       network: networkView(network),
       tools: toolPage.items,
       relics: relicPage.items,
@@ -79,11 +81,11 @@ export class SessionManager {
     }
   }
 
-  /** Sets how long a session lasts from now on. */
-  async renew(sessionId: string, lifetime: RenewSession): Promise<SessionSummary> {
+  /** Sets how long a session lasts from now on, and what it may have. */
+  async renew(sessionId: string, settings: RenewSession): Promise<SessionSummary> {
     const { gate, networks, store } = this.#options
     gate.requireOpen(sessionId)
-    const row = await store.sessions.renew(sessionId, lifetime)
+    const row = await store.sessions.renew(sessionId, settings)
     return this.#summary(row, await networks.get(sessionId))
   }
 
@@ -180,6 +182,14 @@ export class SessionManager {
     return report
   }
 
+  /** A session's row as callers see it. */
+  #settings(row: SessionRow) {
+    const { session_id, created_at, last_activity_at, ttl_seconds, idle_timeout_seconds, expires_at } = row
+    const { quotas } = this.#options
+    const bounds = { quotas: quotas.of(row), used: quotas.used(session_id) }
+    return { session_id, created_at, last_activity_at, ttl_seconds, idle_timeout_seconds, expires_at, ...bounds }
+  }
+
   async #forgetRelics(sessionId: string): Promise<void> {
     const { relics } = this.#options
     for (let cursor: string | undefined; ; ) {
@@ -209,7 +219,7 @@ export class SessionManager {
       store.workers.count({ session_id, exceptStatus: 'deleted' }),
     ])
     return {
-      ...row,
+      ...this.#settings(row),
       tools: { total: toolTotal, active: tools.activeIn(session_id).length },
       relics: { total: relicTotal, active: relics.liveIn(session_id).length },
       workers: { total: workerTotal, active: workers.liveIn(session_id).length },

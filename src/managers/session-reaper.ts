@@ -1,7 +1,7 @@
-import { messageOf } from '../errors.ts'
 import type { SessionRow, Sessions } from '../store/sessions.ts'
 import type { Log } from './log.ts'
 import type { RelicManager } from './relic-manager.ts'
+import { Rounds } from './rounds.ts'
 import type { SessionManager } from './session-manager.ts'
 import type { ToolManager } from './tool-manager.ts'
 import type { WorkerManager } from './worker-manager.ts'
@@ -20,23 +20,20 @@ const INTERVAL_MS = 5_000
 /** Ends the sessions whose time is over, or that nobody uses any more. */
 export class SessionReaper {
   readonly #options: SessionReaperOptions
-  #timer: NodeJS.Timeout | undefined
+  readonly #rounds: Rounds
 
   constructor(options: SessionReaperOptions) {
     this.#options = options
+    this.#rounds = new Rounds({ name: 'reaper', everyMs: INTERVAL_MS, log: options.log, work: () => this.reap() })
   }
 
   /** Looks regularly from now on. */
   begin(): void {
-    this.#timer = setInterval(() => {
-      void this.reap().catch((error: unknown) => {
-        this.#options.log.warn({ event: 'reaper.failed', error: messageOf(error) }, 'sessions could not be looked at')
-      })
-    }, INTERVAL_MS).unref()
+    this.#rounds.begin()
   }
 
   end(): void {
-    clearInterval(this.#timer)
+    this.#rounds.end()
   }
 
   /** One look at all sessions that have an end. */

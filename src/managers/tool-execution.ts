@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
 import { type ExecuteTool, hasEnded, type RunTimings, type ToolRun, type ToolStatus } from '../domain/tool.ts'
 import type { Attachment, ContainerState, Engine, PathStat } from '../engine/engine.ts'
-import { AppError, messageOf } from '../errors.ts'
+import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { planTool } from '../policy/container-policy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
@@ -17,7 +17,6 @@ import type { ResolvedImage } from './image-manager.ts'
 import type { Log } from './log.ts'
 import { containerName } from './names.ts'
 import { type EndReason, type Outcome, outcomeOf, outcomeOfError } from './outcome.ts'
-import type { RunQueue } from './queue.ts'
 import { resultOf } from './result.ts'
 import { RunOutput } from './run-output.ts'
 import { type PreparedTool, prepareTool, type ToolPreparationDeps } from './tool-preparation.ts'
@@ -30,7 +29,6 @@ export interface ToolExecutionDeps extends ToolPreparationDeps {
   engine: Engine
   store: Store
   docker: DockerManager
-  queue: RunQueue
   collector: ArtifactCollector
   log: Log
 }
@@ -44,6 +42,9 @@ export interface ToolDecision {
 /** How long a run whose engine is away waits for it beyond its own timeout. */
 const ENGINE_AWAY_MS = 60_000
 const KILL_RETRY_MS = 1_000
+const STORE_RETRY_MS = 1_000
+/** A run that the engine's absence keeps from starting is begun anew so often. */
+const START_TRIES = 3
 
 export class ToolExecution {
   readonly entry: ToolEntry
@@ -53,19 +54,28 @@ export class ToolExecution {
   readonly #request: ExecuteTool
   /** Absent for a run that is adopted: its container is made. */
   readonly #decision: ToolDecision | undefined
+  readonly #release: () => void
   readonly #output: RunOutput
   readonly #abort = new AbortController()
   readonly #detach = new AbortController()
   #resolveEnded: (run: ToolRun) => void = () => {}
   #endReason: EndReason | undefined
-  #release: (() => void) | undefined
+  /** The engine was asked to start its process: it must not be asked again. */
+  #startAsked = false
   #ownVolumes: readonly string[] = []
 
-  constructor(deps: ToolExecutionDeps, entry: ToolEntry, request: ExecuteTool, decision?: ToolDecision) {
+  /** `release` is called when the process has ended, or will not be. */
+  constructor(
+    deps: ToolExecutionDeps,
+    entry: ToolEntry,
+    request: ExecuteTool,
+    { decision, release = () => {} }: { decision?: ToolDecision; release?: () => void } = {},
+  ) {
     this.#deps = deps
     this.entry = entry
     this.#request = request
     this.#decision = decision
+    this.#release = release
     this.#output = new RunOutput({ spools: deps.store.spools, runId: entry.id, log: deps.log })
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve
@@ -77,36 +87,44 @@ export class ToolExecution {
     return hasEnded(this.entry.view.status) ? this.entry.view : { ...this.entry.view, ...this.#output.view }
   }
 
-  /** Takes a run through all of its states. */
+  /** Takes a run whose turn it is through all of its states. */
   async run(): Promise<void> {
     await this.#settling(async () => {
-      await this.#output.open(this.entry.view.status)
-      const began = performance.now()
-      this.#release = await this.#deps.queue.acquire(this.entry.sessionId, this.#request.priority, this.#abort.signal)
-      this.#timed('queue_ms', began)
-      return this.#start(await this.#prepare())
+      const { view } = this.entry
+      await this.#output.open(view)
+      view.timings.queue_ms = Math.max(0, Date.now() - Date.parse(view.queued_at))
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await this.#start(await this.#prepare())
+        } catch (error) {
+          if (attempt === START_TRIES || !(await this.#mayBeginAnew(error))) throw error
+        }
+      }
     })
   }
 
   /** Ends a run that cannot be begun. */
   async refuse(error: Error): Promise<void> {
     await this.#settling(async () => {
-      await this.#output.open(this.entry.view.status)
+      await this.#output.open(this.entry.view)
       throw error
     })
+  }
+
+  /** Ends a run before its turn. */
+  async cancelUnstarted(): Promise<void> {
+    this.#endReason = 'cancelled'
+    await this.refuse(new Error('The run is ended: cancelled'))
   }
 
   /** Takes over a container that an earlier process started. */
   async adopt(state: ContainerState): Promise<void> {
     await this.#settling(async () => {
-      await this.#output.open(this.entry.view.status)
+      await this.#output.open(this.entry.view)
       const { engine } = this.#deps
-      await this.#output.resume(engine.containers, state.id, this.#detach.signal)
+      await this.#output.resume(this.#outputOf(state.id))
       const usage = state.status === 'running' ? new UsageMeter(engine.containers, state.id) : undefined
-      await this.#update(
-        { status: 'running', container_id: state.id, started_at: timestamp(state.startedAt) },
-        state.id,
-      )
+      await this.#note({ status: 'running', container_id: state.id, started_at: timestamp(state.startedAt) }, state.id)
       return this.#watch(state.id, usage, state.startedAt ?? new Date(), undefined)
     })
   }
@@ -132,10 +150,35 @@ export class ToolExecution {
       await this.#tellBuildOutput(error)
       outcome = this.#failed(error)
     } finally {
-      this.#release?.()
+      this.#release()
     }
     if (this.#detach.signal.aborted) return
     await this.#finish(outcome)
+  }
+
+  /**
+   * True where the engine was away before it was asked to start the process, and is back: whatever it
+   * made of the attempt bears the attempt's nonce, which nobody claims any more.
+   */
+  async #mayBeginAnew(error: unknown): Promise<boolean> {
+    if (this.#startAsked || this.#endReason !== undefined || !isEngineFault(error, 'unavailable', 'deadline'))
+      return false
+    const { docker, engine, log } = this.#deps
+    log.warn(
+      { event: 'tool.begun_anew', execution_id: this.entry.id, error: messageOf(error) },
+      'the engine was away before a run could start: it is begun anew',
+    )
+    const patience = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(ENGINE_AWAY_MS)])
+    if (
+      !(await engine.availability.restored(patience).then(
+        () => true,
+        () => false,
+      ))
+    )
+      return false
+    if (this.entry.containerId !== null) docker.removeLater(this.entry.containerId, this.#ownVolumes)
+    Object.assign(this.entry, renewed(this.entry))
+    return true
   }
 
   /** What a failed build wrote last is what the run has to show. */
@@ -147,7 +190,7 @@ export class ToolExecution {
 
   #failed(error: unknown): Outcome {
     // Whatever broke off on the way, it did so since the run was ended.
-    if (this.#endReason !== undefined) return { ...outcomeOf(NEVER_RAN, this.#endReason), exitCode: null }
+    if (this.#endReason !== undefined) return { ...outcomeOf(NEVER_RAN, { reason: this.#endReason }), exitCode: null }
     if (!(error instanceof AppError)) {
       this.#deps.log.error(
         { event: 'tool.broke', execution_id: this.entry.id, err: error },
@@ -223,7 +266,7 @@ export class ToolExecution {
   ): Promise<Outcome> {
     const { engine } = this.#deps
     const began = performance.now()
-    await engine.containers.start(containerId)
+    await this.#startContainer(containerId)
     const startedAt = new Date()
     this.#timed('start_ms', began)
     if (this.#request.stdin !== undefined) {
@@ -232,9 +275,9 @@ export class ToolExecution {
       })
       attachment.stdin.end(this.#request.stdin)
     }
-    this.#output.pump(attachment.output, this.#detach.signal)
+    this.#output.follow(this.#outputOf(containerId), attachment.output)
     const usage = new UsageMeter(engine.containers, containerId)
-    await this.#update(
+    await this.#note(
       {
         status: 'running',
         container_id: containerId,
@@ -245,6 +288,23 @@ export class ToolExecution {
       containerId,
     )
     return this.#watch(containerId, usage, startedAt, before)
+  }
+
+  /** Starts the container, once: where the engine's answer is missing, it is asked what became of it. */
+  async #startContainer(containerId: string): Promise<void> {
+    const { containers, availability } = this.#deps.engine
+    this.#startAsked = true
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await containers.start(containerId)
+      } catch (error) {
+        // Its stdin is lost with the connection.
+        const mayGoOn = this.#request.stdin === undefined && attempt < START_TRIES
+        if (!mayGoOn || !isEngineFault(error, 'unavailable', 'deadline')) throw error
+        await availability.restored(AbortSignal.any([this.#abort.signal, AbortSignal.timeout(ENGINE_AWAY_MS)]))
+        if ((await containers.inspect(containerId))?.startedAt !== undefined) return
+      }
+    }
   }
 
   /** From a started container to its outcome, with output, usage and artifacts taken. */
@@ -262,7 +322,11 @@ export class ToolExecution {
       // A cancel that came while the container was being started finds it here.
       if (this.#endReason !== undefined) await this.#kill(containerId)
       const until = startedAt.getTime() + timeout_seconds * 1000 + ENGINE_AWAY_MS
-      state = await untilEnded(this.#deps.engine.containers, containerId, this.#detach.signal, until)
+      state = await untilEnded(this.#deps.engine.containers, containerId, {
+        signal: this.#detach.signal,
+        until,
+        onInterrupted: () => this.#output.interrupted(),
+      })
     } finally {
       clearTimeout(timer)
     }
@@ -285,7 +349,12 @@ export class ToolExecution {
       }
     }
     await this.#collect(containerId, before)
-    return outcomeOf(state, this.#endReason, timeout_seconds)
+    const lostAt = this.#deps.engine.availability.lostAt?.getTime() ?? 0
+    return outcomeOf(state, {
+      reason: this.#endReason,
+      timeoutSeconds: timeout_seconds,
+      engineLeft: lostAt > began.getTime(),
+    })
   }
 
   /** Result and artifacts. What cannot be collected is logged: the run's own outcome stands. */
@@ -319,7 +388,7 @@ export class ToolExecution {
   }
 
   async #finish(outcome: Outcome): Promise<void> {
-    const { docker, log, store } = this.#deps
+    const { docker, log } = this.#deps
     const { view } = this.entry
     Object.assign(view, this.#output.view, {
       status: outcome.status,
@@ -333,17 +402,13 @@ export class ToolExecution {
     this.entry.live = false
     // A container that is kept is claimed by its request, until its session is cleaned up.
     if (!kept) this.entry.request = null
-    try {
-      await store.tools.update(this.entry)
-      await store.sessions.noteActivity(this.entry.sessionId)
-      this.#output.state(view.status)
-      await this.#output.seal()
-    } catch (error) {
-      log.error(
-        { event: 'tool.store_failed', execution_id: this.entry.id, err: error },
-        'the end of a run could not be stored',
-      )
-    }
+    // Its container stays until its end is stored: a next start of the service can still tell it from that.
+    await this.#storeEnd()
+    if (this.#detach.signal.aborted) return
+    this.#output.state(view.status)
+    await this.#output.seal().catch((error: unknown) => {
+      log.error({ event: 'tool.log_cut', execution_id: this.entry.id, error: messageOf(error) }, 'a log has gaps')
+    })
     if (containerId !== null && !kept) docker.removeLater(containerId, this.#ownVolumes)
     log.info(
       {
@@ -359,6 +424,25 @@ export class ToolExecution {
       'tool finished',
     )
     this.#resolveEnded(view)
+  }
+
+  /** Stores the end of the run, again and again where the store fails; who waits is answered in the meantime. */
+  async #storeEnd(): Promise<void> {
+    const { log, store } = this.#deps
+    while (!this.#detach.signal.aborted) {
+      try {
+        await store.tools.update(this.entry)
+        await store.sessions.noteActivity(this.entry.sessionId)
+        return
+      } catch (error) {
+        log.error(
+          { event: 'tool.store_failed', execution_id: this.entry.id, error: messageOf(error) },
+          'the end of a run could not be stored, which is tried again',
+        )
+        this.#resolveEnded(this.entry.view)
+        await sleep(STORE_RETRY_MS, undefined, { signal: this.#detach.signal }).catch(() => {})
+      }
+    }
   }
 
   async #end(reason: EndReason, graceSeconds?: number): Promise<void> {
@@ -395,6 +479,20 @@ export class ToolExecution {
     if (containerId !== undefined) this.entry.containerId = containerId
     await this.#deps.store.tools.update(this.entry)
     if (told) this.#output.state(change.status)
+  }
+
+  /** As `#update`, of a process that runs: what the store cannot take now it is told with the end. */
+  async #note(change: Partial<ToolRun> & { status: ToolStatus }, containerId: string): Promise<void> {
+    await this.#update(change, containerId).catch((error: unknown) => {
+      this.#deps.log.error(
+        { event: 'tool.store_failed', execution_id: this.entry.id, error: messageOf(error) },
+        'the state of a run could not be stored',
+      )
+    })
+  }
+
+  #outputOf(containerId: string) {
+    return { engine: this.#deps.engine, containerId, detach: this.#detach.signal }
   }
 
   #timed(phase: keyof RunTimings, began: number): void {

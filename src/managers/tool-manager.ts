@@ -10,7 +10,7 @@ import {
   ToolRunSummary as ToolRunSummarySchema,
 } from '../domain/tool.ts'
 import type { ContainerState, EngineInfo } from '../engine/engine.ts'
-import { AppError } from '../errors.ts'
+import { AppError, messageOf } from '../errors.ts'
 import { type Profiles, profileFor, requireNetwork } from '../policy/profiles.ts'
 import { toolEnvironment } from '../policy/tool-environment.ts'
 import { mountOf } from '../policy/volumes.ts'
@@ -19,7 +19,10 @@ import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
 import { requireCores } from './host-limits.ts'
 import { newId } from './names.ts'
+import { type Release, RunQueue, type WaitingRun } from './queue.ts'
+import { beginLog } from './run-output.ts'
 import type { SessionGate } from './session-gate.ts'
+import type { SessionQuotas, SessionUse } from './session-quotas.ts'
 import { renewed, type ToolDecision, type ToolEntry, ToolExecution, type ToolExecutionDeps } from './tool-execution.ts'
 import { OUTPUT_FOLDER, planFolders } from './writable-folders.ts'
 
@@ -27,27 +30,54 @@ export interface ToolManagerOptions extends ToolExecutionDeps {
   engineInfo: EngineInfo
   profiles: Profiles
   gate: SessionGate
+  quotas: SessionQuotas
+  /** So many run at once. */
+  maxConcurrentRuns: number
+  /** So many may wait beside them. */
+  queueLimit: number
+}
+
+const UNREAD_PAUSE_MS = 1_000
+
+/** A run that waits for its turn: its request and record are in the store until then. */
+interface Waiting extends WaitingRun {
+  readonly giveBack: () => void
+  /** Once it is its turn: until the run is active. */
+  beginning?: Promise<void>
+  /** Where a caller waits for its end. */
+  ended?: PromiseWithResolvers<ToolRun>
 }
 
 /** Tool runs: accepts, runs, tells and cancels them. */
 export class ToolManager {
   readonly #options: ToolManagerOptions
+  readonly queue: RunQueue<Waiting>
+  readonly #waiting = new Map<string, Waiting>()
   readonly #active = new Map<string, ToolExecution>()
 
   constructor(options: ToolManagerOptions) {
     this.#options = options
+    this.queue = new RunQueue({
+      concurrency: options.maxConcurrentRuns,
+      limit: options.queueLimit,
+      onTurn: (waiting, release) => {
+        waiting.beginning = this.#take(waiting, release)
+      },
+    })
   }
 
-  /** Accepts a run and begins it. Throws before anything is made where the request cannot be met. */
-  async execute(request: ExecuteTool, id: string = newId('exec')): Promise<ToolExecution> {
-    const { gate, queue, store, volumes } = this.#options
-    gate.requireOpen(request.session_id)
+  /** Accepts a run, which begins at its turn. Throws before anything is made where the request cannot be met. */
+  async execute(request: ExecuteTool, id: string = newId('exec')): Promise<ToolRun> {
+    const { gate, quotas, store, volumes } = this.#options
+    const { session_id: sessionId, priority } = request
+    gate.admit(sessionId)
     const decision = this.#decide(request, id)
     await volumes.check(decision.volumes)
-    queue.admit()
+    const admission = this.queue.admit()
+    let giveBack = () => {}
     const entry: ToolEntry = {
       id,
-      sessionId: request.session_id,
+      sessionId,
       name: request.tool_name,
       status: 'queued',
       live: true,
@@ -57,40 +87,58 @@ export class ToolManager {
       view: queuedRun(id, request),
     }
     try {
-      await store.sessions.touch(request.session_id)
+      giveBack = await quotas.hold(sessionId, useOf(request))
+      await store.sessions.touch(sessionId)
       await store.tools.insert(entry)
     } catch (error) {
-      queue.withdraw()
+      admission.withdraw()
+      giveBack()
       throw error
     }
-    return this.#begin(entry, request, decision, (execution) => execution.run())
+    const waiting: Waiting = { id, sessionId, priority, giveBack }
+    this.#waiting.set(id, waiting)
+    const release = admission.enter(waiting)
+    if (release !== undefined) this.#begin(entry, waiting, { release, decision }, (execution) => execution.run())
+    return this.#told(entry.view)
   }
 
-  /** A run that was accepted before, to be waited for; undefined where there is none. */
-  async accepted(id: string): Promise<Pick<ToolExecution, 'view' | 'ended'> | undefined> {
-    const active = this.#active.get(id)
-    if (active !== undefined) return active
-    const view = (await this.#options.store.tools.get(id))?.view
-    return view && { view, ended: Promise.resolve(view) }
+  /** A run that was accepted before; undefined where there is none. */
+  async accepted(id: string): Promise<ToolRun | undefined> {
+    const view = this.#active.get(id)?.view ?? (await this.#options.store.tools.get(id))?.view
+    return view && this.#told(view)
   }
 
   /** The run, as it is or as it ended. */
   async get(id: string): Promise<ToolRun> {
-    const active = this.#active.get(id)
-    if (active !== undefined) return active.view
-    const entry = await this.#options.store.tools.get(id)
-    if (entry === undefined) throw new AppError('not_found', `There is no tool run "${id}"`)
-    return entry.view
+    const run = await this.accepted(id)
+    if (run === undefined) throw new AppError('not_found', `There is no tool run "${id}"`)
+    return run
+  }
+
+  /** Resolves with the ended run; with the run as it is where the service stops before its end. */
+  async ended(id: string): Promise<ToolRun> {
+    const waiting = this.#waiting.get(id)
+    if (waiting !== undefined) {
+      waiting.ended ??= Promise.withResolvers<ToolRun>()
+      return waiting.ended.promise
+    }
+    return this.#active.get(id)?.ended ?? this.get(id)
   }
 
   /** Newest first, without output. */
   async list(filter: ListFilter): Promise<Page<ToolRunSummary>> {
     const page = await this.#options.store.tools.list(filter)
-    return { ...page, items: page.items.map((run) => ToolRunSummarySchema.parse(run)) }
+    return { ...page, items: page.items.map((run) => ToolRunSummarySchema.parse(this.#told(run))) }
   }
 
   /** Cancels a run and answers it ended; a run that has ended is a `conflict`. */
   async cancel(id: string, graceSeconds?: number): Promise<ToolRun> {
+    const waiting = this.#waiting.get(id)
+    if (waiting !== undefined && this.queue.remove(waiting)) {
+      const entry = await this.#entry(id)
+      return this.#begin(entry, waiting, {}, (execution) => execution.cancelUnstarted()).ended
+    }
+    await waiting?.beginning
     const active = this.#active.get(id)
     const run = active?.view ?? (await this.get(id))
     if (active === undefined || hasEnded(run.status)) {
@@ -100,6 +148,11 @@ export class ToolManager {
     }
     await active.cancel(graceSeconds)
     return active.ended
+  }
+
+  /** Makes the log of a run that waits for its turn one that can be followed. */
+  async openLog(id: string): Promise<void> {
+    if (this.#waiting.has(id)) await beginLog(this.#options.store.spools, id, await this.get(id))
   }
 
   async artifacts(id: string): Promise<Artifact[]> {
@@ -123,53 +176,118 @@ export class ToolManager {
 
   /** Runs of a session that have not ended. */
   activeIn(sessionId: string): string[] {
-    return [...this.#active.values()]
+    const active = [...this.#active.values()]
       .filter(({ entry }) => entry.sessionId === sessionId && !hasEnded(entry.view.status))
       .map(({ entry }) => entry.id)
+    const waiting = [...this.#waiting.values()].filter((run) => run.sessionId === sessionId).map(({ id }) => id)
+    return [...waiting, ...active]
   }
 
   isActive(id: string): boolean {
-    return this.#active.has(id)
+    return this.#active.has(id) || this.#waiting.has(id)
   }
 
-  /** Begins a run again that an earlier process accepted and never started. */
+  /** True where a container is of the attempt that a run is at. */
+  claims(id: string, nonce: string): boolean {
+    return this.#waiting.has(id) || this.#active.get(id)?.entry.nonce === nonce
+  }
+
+  /** Lines up a run again that an earlier process accepted and never started. */
   async requeue(entry: ToolEntry): Promise<void> {
-    const request = requestOf(entry)
     const fresh = renewed({ ...entry, status: 'queued', view: { ...entry.view, status: 'queued' } })
     await this.#options.store.tools.update(fresh)
-    // The operator's policy may have changed since: then the run fails with its refusal.
-    const decide = async (): Promise<ToolDecision> => this.#decide(request, entry.id)
-    const decision = await decide().catch((error: AppError) => error)
-    if (decision instanceof Error) this.#begin(fresh, request, undefined, (execution) => execution.refuse(decision))
-    else this.#begin(fresh, request, decision, (execution) => execution.run())
+    const request = requestOf(entry)
+    this.wait({ id: entry.id, sessionId: entry.sessionId, ...standingOf({ ...request, ...request.resource_limits }) })
+  }
+
+  /** Lines up a run that waits in the store. */
+  wait({ use, ...run }: WaitingRun & { use: SessionUse }): void {
+    const waiting: Waiting = { ...run, giveBack: this.#options.quotas.keep(run.sessionId, use) }
+    this.#waiting.set(run.id, waiting)
+    const release = this.queue.enter(waiting)
+    if (release !== undefined) waiting.beginning = this.#take(waiting, release)
   }
 
   /** Takes over a container that an earlier process started. */
   adopt(entry: ToolEntry, state: ContainerState): ToolExecution {
-    return this.#begin(entry, requestOf(entry), undefined, (execution) => execution.adopt(state))
+    const request = requestOf(entry)
+    const waiting: Waiting = {
+      id: entry.id,
+      sessionId: entry.sessionId,
+      priority: request.priority,
+      giveBack: this.#options.quotas.keep(entry.sessionId, useOf(request)),
+    }
+    return this.#begin(entry, waiting, {}, (execution) => execution.adopt(state))
   }
 
-  /** Waits for the runs in flight, and leaves those that last longer to the next start. */
+  /** Waits for the runs in flight, and leaves those that last longer or wait for their turn to the next start. */
   async drain(seconds: number): Promise<void> {
+    this.queue.suspend('draining')
     const all = Promise.all([...this.#active.values()].map((execution) => execution.ended))
     await Promise.race([all, sleep(seconds * 1000, undefined, { ref: false })])
     for (const execution of this.#active.values()) execution.detach()
+    for (const { id, ended } of this.#waiting.values()) ended?.resolve(this.get(id))
+  }
+
+  /** Begins a run whose turn has come, as it is in the store. */
+  async #take(waiting: Waiting, release: Release): Promise<void> {
+    try {
+      this.#start(await this.#entry(waiting.id), waiting, release)
+    } catch (error) {
+      const { log } = this.#options
+      log.error(
+        { event: 'tool.unread', execution_id: waiting.id, error: messageOf(error) },
+        'a run could not be read from the store: it waits for another turn',
+      )
+      await sleep(UNREAD_PAUSE_MS, undefined, { ref: false })
+      release()
+      delete waiting.beginning
+      const again = this.queue.enter(waiting)
+      if (again !== undefined) waiting.beginning = this.#take(waiting, again)
+    }
+  }
+
+  #start(entry: ToolEntry, waiting: Waiting, release: Release): void {
+    try {
+      const decision = this.#decide(requestOf(entry), entry.id)
+      this.#begin(entry, waiting, { release, decision }, (execution) => execution.run())
+    } catch (error) {
+      // The operator's policy has changed since the run was accepted: it fails with its refusal.
+      this.#begin(entry, waiting, { release }, (execution) => execution.refuse(error as Error))
+    }
   }
 
   #begin(
     entry: ToolEntry,
-    request: ExecuteTool,
-    decision: ToolDecision | undefined,
+    waiting: Waiting,
+    given: { release?: Release; decision?: ToolDecision },
     how: (execution: ToolExecution) => Promise<void>,
   ): ToolExecution {
-    const execution = new ToolExecution(this.#options, entry, request, decision)
+    const execution = new ToolExecution(this.#options, entry, requestOf(entry), given)
     this.#active.set(entry.id, execution)
+    this.#waiting.delete(entry.id)
+    waiting.ended?.resolve(execution.ended)
     void how(execution)
       .catch((error: unknown) => {
         this.#options.log.error({ event: 'tool.broke', execution_id: entry.id, err: error }, 'a run was not settled')
       })
-      .finally(() => this.#active.delete(entry.id))
+      .finally(() => {
+        this.#active.delete(entry.id)
+        waiting.giveBack()
+      })
     return execution
+  }
+
+  async #entry(id: string): Promise<ToolEntry> {
+    const entry = await this.#options.store.tools.get(id)
+    if (entry === undefined) throw new AppError('not_found', `There is no tool run "${id}"`)
+    return entry
+  }
+
+  /** A run as callers see it: one that waits, with its place. */
+  #told<View extends ToolRunSummary>(view: View): View {
+    const waiting = view.status === 'queued' ? this.#waiting.get(view.execution_id) : undefined
+    return { ...view, queue_position: waiting === undefined ? null : (this.queue.position(waiting) ?? null) }
   }
 
   /** Everything that can be refused without asking the engine. */
@@ -189,6 +307,18 @@ export class ToolManager {
     )
     return { profile, volumes: decisions }
   }
+}
+
+/** How a request stands in line, and what it counts for in its session. */
+export function standingOf({ priority, memory_mb }: { priority: number; memory_mb: number }): {
+  priority: number
+  use: SessionUse
+} {
+  return { priority, use: { runs: 1, containers: 1, memory_mb } }
+}
+
+function useOf({ priority, resource_limits }: ExecuteTool): SessionUse {
+  return standingOf({ priority, ...resource_limits }).use
 }
 
 function requestOf(entry: ToolEntry): ExecuteTool {
@@ -221,6 +351,7 @@ function queuedRun(id: string, request: ExecuteTool): ToolRun {
     started_at: null,
     completed_at: null,
     duration_ms: null,
+    queue_position: null,
     timings: { queue_ms: null, image_ms: null, create_ms: null, start_ms: null, run_ms: null, collect_ms: null },
     warm: false,
     created_by: null,

@@ -5,6 +5,7 @@ import { AppError, messageOf } from '../errors.ts'
 import { healthReasons } from '../policy/worker-health.ts'
 import { WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import type { Log } from './log.ts'
+import { Rounds } from './rounds.ts'
 import type { StatsManager } from './stats-manager.ts'
 import { runBriefly } from './worker-command.ts'
 import type { WorkerLife } from './worker-life.ts'
@@ -26,12 +27,18 @@ export interface WorkerHealthOptions {
 /** How workers are: age, disk, memory and the engine's health checks; refreshes those that are to be. */
 export class WorkerHealthManager {
   readonly #options: WorkerHealthOptions
-  #timer: NodeJS.Timeout | undefined
+  readonly #rounds: Rounds
   /** When a worker was last tried to be refreshed. */
   readonly #tried = new WeakMap<WorkerLife, number>()
 
   constructor(options: WorkerHealthOptions) {
     this.#options = options
+    this.#rounds = new Rounds({
+      name: 'worker_health',
+      everyMs: WATCH_INTERVAL_MS,
+      log: options.log,
+      work: () => this.refreshDue(),
+    })
   }
 
   async health(workerId: string): Promise<WorkerHealth> {
@@ -93,11 +100,11 @@ export class WorkerHealthManager {
 
   /** Looks after workers whose policy says so, from now on. */
   begin(): void {
-    this.#timer = setInterval(() => void this.refreshDue(), WATCH_INTERVAL_MS).unref()
+    this.#rounds.begin()
   }
 
   end(): void {
-    clearInterval(this.#timer)
+    this.#rounds.end()
   }
 
   /** Refreshes the workers that are not healthy, want it so, and run no command. */

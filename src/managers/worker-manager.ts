@@ -15,6 +15,7 @@ import { KeyedTurns } from './keyed-turns.ts'
 import { newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
 import type { SessionGate } from './session-gate.ts'
+import type { SessionQuotas, SessionUse } from './session-quotas.ts'
 import { newNonce, type WorkerDecision } from './worker-blueprint.ts'
 import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacity.ts'
 import { WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
@@ -28,6 +29,7 @@ export interface WorkerManagerOptions extends WorkerLifeDeps {
   credentialSets: CredentialSets
   limits: WorkerLimits
   gate: SessionGate
+  quotas: SessionQuotas
 }
 
 interface ListQuery {
@@ -167,6 +169,18 @@ export class WorkerManager {
     return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.name)
   }
 
+  /** What the workers of a session have of its quotas. */
+  useIn(sessionId: string): SessionUse {
+    const mine = ({ entry }: WorkerLife) => entry.sessionId === sessionId
+    return {
+      runs: 0,
+      containers: [...this.#lives.values()].filter(mine).length,
+      memory_mb: this.#live()
+        .filter(mine)
+        .reduce((sum, { request }) => sum + megabytes(request), 0),
+    }
+  }
+
   /** True while a command runs in a worker of a session, or somebody is connected to a port of it. */
   isUsedIn(sessionId: string): boolean {
     return [...this.#lives.values()].some(
@@ -178,6 +192,11 @@ export class WorkerManager {
   /** True where a worker has this container, or is being given it. */
   claims(workerId: string, containerId: string, nonce: string): boolean {
     return this.#lives.get(workerId)?.claims(containerId, nonce) ?? false
+  }
+
+  /** True where a record, by its id, is looked after. */
+  isLive(id: string): boolean {
+    return [...this.#lives.values()].some(({ entry }) => entry.id === id)
   }
 
   /** True where callers see a worker of this name. */
@@ -212,7 +231,7 @@ export class WorkerManager {
   }
 
   async #start(request: StartWorker, id: string = newId('worker')): Promise<Worker> {
-    const { gate, store } = this.#options
+    const { gate, quotas, store } = this.#options
     const { worker_id, session_id } = request
     const stale = this.#lives.get(worker_id)
     if (stale !== undefined && LIVE.has(stale.entry.view.status)) {
@@ -221,8 +240,10 @@ export class WorkerManager {
         hint: 'Use it, stop it first, or call ensure, which answers the one there is.',
       })
     }
-    gate.requireOpen(session_id)
+    gate.admit(session_id)
+    const checkQuotas = session_id === undefined ? undefined : await quotas.checkFor(session_id)
     requireCapacity(request, this.capacity())
+    checkQuotas?.({ runs: 0, containers: stale?.entry.sessionId === session_id ? 0 : 1, memory_mb: megabytes(request) })
     const entry: WorkerEntry = {
       id,
       sessionId: session_id ?? '',
@@ -271,7 +292,7 @@ export class WorkerManager {
 
   /** Refuses what policy or the world does not allow, before anything is made. */
   async #check(request: StartWorker): Promise<void> {
-    this.#options.gate.requireOpen(request.session_id)
+    this.#options.gate.admit(request.session_id)
     const decision = this.#decide(request)
     await this.#options.volumes.check(decision.volumes)
     await checkWorkspace(request.workspace, this.#options)
@@ -298,8 +319,14 @@ export class WorkerManager {
 
   /** Starts one again where the operator's bounds have room for it, which it takes from now on. */
   async #withRoom<T>(life: WorkerLife, work: () => Promise<T>): Promise<T> {
-    this.#options.gate.requireOpen(life.request.session_id)
-    if (!this.#live().includes(life)) requireCapacity(life.request, this.capacity())
+    const { gate, quotas } = this.#options
+    const { session_id } = life.request
+    gate.admit(session_id)
+    const checkQuotas = session_id === undefined ? undefined : await quotas.checkFor(session_id)
+    if (!this.#live().includes(life)) {
+      requireCapacity(life.request, this.capacity())
+      checkQuotas?.({ runs: 0, containers: 0, memory_mb: megabytes(life.request) })
+    }
     this.#returning.add(life)
     try {
       return await work()
@@ -321,6 +348,10 @@ export class WorkerManager {
     if (entry === undefined || entry.status === DELETED) throw unknownWorker(workerId)
     return entry
   }
+}
+
+function megabytes(request: StartWorker): number {
+  return Math.ceil(memoryBytes(request) / 1024 ** 2)
 }
 
 function unknownWorker(workerId: string): AppError {

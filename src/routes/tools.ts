@@ -42,15 +42,15 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
       },
     },
     async (request, reply) => {
-      const execution = await idempotency.once(keyedCall(request, 'executeTool'), {
+      const accepted = await idempotency.once(keyedCall(request, 'executeTool'), {
         newId: () => newId('exec'),
         make: (id) => tools.execute(request.body, id),
         find: (id) => tools.accepted(id),
       })
-      reply.header('location', `/containers/tool/${execution.view.execution_id}`)
+      reply.header('location', `/containers/tool/${accepted.execution_id}`)
       const async = /(^|[,\s])respond-async($|[,;\s])/.test(String(request.headers['prefer'] ?? ''))
-      if (!request.body.wait || async) return reply.code(202).send(execution.view)
-      const run = await execution.ended
+      if (!request.body.wait || async) return reply.code(202).send(accepted)
+      const run = await tools.ended(accepted.execution_id)
       // A service that stops leaves the run to its next start, where the caller finds it.
       return reply.code(hasEnded(run.status) ? 200 : 202).send(run)
     },
@@ -102,6 +102,7 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
     async (request, reply) => {
       const id = request.params.execution_id
       await tools.get(id)
+      await tools.openLog(id)
       const final = async () => {
         const run = await tools.get(id)
         return hasEnded(run.status) ? run : undefined

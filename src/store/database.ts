@@ -1,6 +1,7 @@
 /** SQLite through Kysely: node:sqlite in WAL mode, statements prepared once. */
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { type Generated, Kysely, SqliteDialect } from 'kysely'
+import { AppError, messageOf } from '../errors.ts'
 import { migrate } from './migrations.ts'
 
 export interface Tables {
@@ -21,6 +22,10 @@ export interface SessionRow {
   idle_timeout_seconds: number | null
   /** By its time to live, counted from when that was set last. */
   expires_at: string | null
+  /** Of what it may have at once; null where only the operator bounds it. */
+  quota_runs: number | null
+  quota_containers: number | null
+  quota_memory_mb: number | null
 }
 
 /** What the service promised: a tool run, a relic, a worker, or a command in one. */
@@ -71,14 +76,43 @@ function adapt(sqlite: DatabaseSync) {
   return {
     close: () => sqlite.close(),
     prepare: (sql: string) => {
-      const statement = statementOf(sql)
+      const statement = told(() => statementOf(sql))
       type Values = Parameters<StatementSync['all']>
       return {
         reader: statement.columns().length > 0,
-        all: (parameters: readonly unknown[]) => statement.all(...(parameters as Values)),
-        run: (parameters: readonly unknown[]) => statement.run(...(parameters as Values)),
+        all: (parameters: readonly unknown[]) => told(() => statement.all(...(parameters as Values))),
+        run: (parameters: readonly unknown[]) => told(() => statement.run(...(parameters as Values))),
         iterate: (parameters: readonly unknown[]) => statement.iterate(...(parameters as Values)),
       }
     },
+  }
+}
+
+/** Primary result codes of SQLite that are no fault of a statement: https://www.sqlite.org/rescode.html */
+const SQLITE_BUSY = 5
+const SQLITE_IOERR = 10
+const SQLITE_FULL = 13
+const RETRY_AFTER_SECONDS = 5
+
+/** Tells a disk that is full and a database that somebody else locks as what they are. */
+function told<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    const code = Number((error as { errcode?: unknown }).errcode) & 0xff
+    const retry = { cause: error, retryAfterSeconds: RETRY_AFTER_SECONDS }
+    if (code === SQLITE_FULL) {
+      throw new AppError('disk_low', 'The store cannot be written: its disk is full', {
+        ...retry,
+        hint: 'Have the operator make room where CO_DATA_DIR is.',
+      })
+    }
+    if (code === SQLITE_BUSY || code === SQLITE_IOERR) {
+      throw new AppError('store_unavailable', `The store cannot be used: ${messageOf(error)}`, {
+        ...retry,
+        hint: 'Have the operator look who else has store.sqlite open, and whether its disk is well.',
+      })
+    }
+    throw error
   }
 }

@@ -74,6 +74,13 @@ const MIGRATIONS: Record<string, Migration> = {
       await db.schema.createIndex('events_by_session').on('events').columns(['session_id', 'id']).execute()
     },
   },
+  '0006_session_quotas': {
+    async up(db: AnyDatabase) {
+      for (const column of ['quota_runs', 'quota_containers', 'quota_memory_mb']) {
+        await db.schema.alterTable('sessions').addColumn(column, 'integer').execute()
+      }
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

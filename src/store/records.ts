@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import type { Page } from '../domain/common.ts'
 import type { Database, RecordRow } from './database.ts'
 import type { Events, NewEvent } from './events.ts'
@@ -138,12 +139,42 @@ export class Records<Request, View> {
     return rows.map(({ id }) => id)
   }
 
-  /** Those that may still change or hold resources, oldest first. */
-  async live(sessionId?: string): Promise<Entry<Request, View>[]> {
-    let query = this.#database.selectFrom('records').selectAll().where('kind', '=', this.#kind).where('live', '=', 1)
-    if (sessionId !== undefined) query = query.where('session_id', '=', sessionId)
-    const rows = await query.orderBy('id').execute()
+  /** Those that may still change or hold resources, but for those with a status; oldest first. */
+  async live({ exceptStatus = '' } = {}): Promise<Entry<Request, View>[]> {
+    const rows = await this.#database
+      .selectFrom('records')
+      .selectAll()
+      .where('kind', '=', this.#kind)
+      .where('live', '=', 1)
+      .where('status', '!=', exceptStatus)
+      .orderBy('id')
+      .execute()
     return rows.map((row) => this.#entry(row))
+  }
+
+  /** Single numbers of the requests of those with a status, by JSON path, without reading these whole; oldest first. */
+  async requestNumbers<Name extends string>(
+    status: string,
+    paths: Record<Name, string>,
+  ): Promise<{ id: string; sessionId: string; numbers: Record<Name, number> }[]> {
+    const names = Object.keys(paths) as Name[]
+    const rows = await this.#database
+      .selectFrom('records')
+      .select(['id', 'session_id'])
+      .select(names.map((name) => sql<number>`json_extract(request, ${paths[name]})`.as(name)))
+      .where('kind', '=', this.#kind)
+      .where('live', '=', 1)
+      .where('status', '=', status)
+      .orderBy('id')
+      .execute()
+    return rows.map((row) => ({
+      id: row.id,
+      sessionId: row.session_id,
+      numbers: Object.fromEntries(names.map((name) => [name, (row as Record<string, unknown>)[name]])) as Record<
+        Name,
+        number
+      >,
+    }))
   }
 
   async count(

@@ -5,13 +5,21 @@ import type { Events } from './events.ts'
 
 export type { SessionRow }
 
-/** How long a session lasts; null for without end. */
-export interface SessionLifetime {
+/** How long a session lasts, and what it may have at once; null for without end or bound. */
+export interface SessionSettings {
   ttl_seconds: number | null
   idle_timeout_seconds: number | null
+  quotas: { runs: number | null; containers: number | null; memory_mb: number | null }
 }
 
-const WITHOUT_END = { ttl_seconds: null, idle_timeout_seconds: null, expires_at: null }
+const UNBOUNDED = {
+  ttl_seconds: null,
+  idle_timeout_seconds: null,
+  expires_at: null,
+  quota_runs: null,
+  quota_containers: null,
+  quota_memory_mb: null,
+}
 
 const DEFAULT_LIMIT = 100
 
@@ -34,7 +42,7 @@ export class Sessions {
     const now = timestamp()
     const { numInsertedOrUpdatedRows } = await this.#database
       .insertInto('sessions')
-      .values({ session_id: sessionId, created_at: now, last_activity_at: now, ...WITHOUT_END })
+      .values({ session_id: sessionId, created_at: now, last_activity_at: now, ...UNBOUNDED })
       .onConflict((conflict) => conflict.column('session_id').doNothing())
       .executeTakeFirstOrThrow()
     if ((numInsertedOrUpdatedRows ?? 0n) > 0n)
@@ -50,14 +58,23 @@ export class Sessions {
       .execute()
   }
 
-  /** Sets how long a session lasts from now on, and begins it where it is new. */
-  async renew(sessionId: string, { ttl_seconds, idle_timeout_seconds }: SessionLifetime): Promise<SessionRow> {
+  /** Sets how long a session lasts from now on and what it may have, and begins it where it is new. */
+  async renew(sessionId: string, settings: SessionSettings): Promise<SessionRow> {
+    const { ttl_seconds, idle_timeout_seconds, quotas } = settings
     await this.#begin(sessionId)
     const now = new Date()
     const expires_at = ttl_seconds === null ? null : timestamp(new Date(now.getTime() + ttl_seconds * 1000))
     return this.#database
       .updateTable('sessions')
-      .set({ last_activity_at: timestamp(now), ttl_seconds, idle_timeout_seconds, expires_at })
+      .set({
+        last_activity_at: timestamp(now),
+        ttl_seconds,
+        idle_timeout_seconds,
+        expires_at,
+        quota_runs: quotas.runs,
+        quota_containers: quotas.containers,
+        quota_memory_mb: quotas.memory_mb,
+      })
       .where('session_id', '=', sessionId)
       .returningAll()
       .executeTakeFirstOrThrow()

@@ -2,9 +2,13 @@
  * How output lies on disk. A spool is a folder of segments, each named by the position of its first
  * record; a record is a header (kind 1 byte, milliseconds since 1970 6 bytes, length 4 bytes) and its
  * bytes. Positions count all bytes ever written, so a record's end is an id that only grows, and what
- * was dropped between two segments shows as a gap between their positions.
+ * was dropped between two segments shows as a gap between their positions. Every segment but the first
+ * begins with a mark, which counts the output of each stream before it, kept or not.
  */
-export type RecordKind = 'stdout' | 'stderr' | 'state'
+export type RecordKind = 'stdout' | 'stderr' | 'state' | 'mark'
+
+/** Bytes of output of each stream, from its beginning. */
+export type OutputCounts = Record<'stdout' | 'stderr', number>
 
 export interface SpoolRecord {
   /** Position after the record: reading from there continues without loss or repeat. */
@@ -23,7 +27,7 @@ export interface SpoolGap {
   bytes: number
 }
 
-const KINDS: readonly RecordKind[] = ['stdout', 'stderr', 'state']
+const KINDS: readonly RecordKind[] = ['stdout', 'stderr', 'state', 'mark']
 export const HEADER_BYTES = 11
 export const MAX_RECORD_BYTES = 256 * 1024
 
@@ -33,6 +37,16 @@ export function encodeRecord(kind: RecordKind, at: Date, bytes: Buffer): Buffer 
   header.writeUIntBE(at.getTime(), 1, 6)
   header.writeUInt32BE(bytes.length, 7)
   return Buffer.concat([header, bytes])
+}
+
+export function encodeMark(at: Date, { stdout, stderr }: OutputCounts): Buffer {
+  return encodeRecord('mark', at, Buffer.from(JSON.stringify({ stdout, stderr })))
+}
+
+/** The counts behind a record, where those before it are known; a mark tells its own. */
+export function countsBehind({ kind, bytes, text }: SpoolRecord, before: OutputCounts): OutputCounts {
+  if (kind === 'mark') return JSON.parse(text) as OutputCounts
+  return kind === 'state' ? before : { ...before, [kind]: before[kind] + bytes }
 }
 
 export interface RecordHeader {

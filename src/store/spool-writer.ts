@@ -1,7 +1,16 @@
 import { EventEmitter } from 'node:events'
-import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { type FileHandle, open, truncate, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { encodeRecord, incompleteSuffix, MAX_RECORD_BYTES, type RecordKind, segmentName } from './spool-format.ts'
+import {
+  decodeHeader,
+  encodeMark,
+  encodeRecord,
+  incompleteSuffix,
+  MAX_RECORD_BYTES,
+  type OutputCounts,
+  type RecordKind,
+  segmentName,
+} from './spool-format.ts'
 
 export interface SpoolBounds {
   /** Kept from the beginning. */
@@ -16,29 +25,47 @@ export const DEFAULT_BOUNDS: SpoolBounds = { headBytes: 32 * 2 ** 20, tailBytes:
 /** Written but not yet on disk, at most; beyond it `append` waits. */
 const PENDING_BYTES = 256 * 1024
 
-/** The one writer of a spool. It bounds disk and memory: the middle goes, the writer never stops. */
+/** Records that go into one segment; a fresh one is begun with them. */
+interface Group {
+  fresh: boolean
+  records: Buffer[]
+}
+
+/**
+ * The one writer of a spool. It bounds disk and memory: the middle goes, the writer never stops. What
+ * a disk does not take is a gap, too.
+ */
 export class SpoolWriter {
   readonly #folder: string
   readonly #bounds: SpoolBounds
   readonly #changed = new EventEmitter().setMaxListeners(0)
   readonly #carry: Record<'stdout' | 'stderr', Buffer> = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) }
   readonly #segments: number[]
+  /** Of all output that was assigned to a segment. */
+  #counts: OutputCounts
   #file: FileHandle | undefined
   #segmentBytes = 0
   #pending: Buffer[] = []
   #pendingBytes = 0
-  #position: number
   #flushed: number
   #flushing: Promise<void> | undefined
+  /** The last segment's end is not known: what follows goes into a fresh one. */
+  #broken = false
   #failure: unknown
   #closed = false
 
-  /** `position` is the end of what the folder already holds in `segments`. */
-  constructor(folder: string, segments: readonly number[], position: number, bounds: SpoolBounds = DEFAULT_BOUNDS) {
+  /** `position` is the end of what the folder already holds in `segments`, `counts` the output before it. */
+  constructor(
+    folder: string,
+    segments: readonly number[],
+    position: number,
+    bounds: SpoolBounds = DEFAULT_BOUNDS,
+    counts: OutputCounts = { stdout: 0, stderr: 0 },
+  ) {
     this.#folder = folder
     this.#bounds = bounds
     this.#segments = [...segments]
-    this.#position = position
+    this.#counts = counts
     this.#flushed = position
     this.#segmentBytes = position - (segments.at(-1) ?? position)
   }
@@ -46,6 +73,11 @@ export class SpoolWriter {
   /** Everything before this position can be read from disk. */
   get flushed(): number {
     return this.#flushed
+  }
+
+  /** Nothing was ever written to it. */
+  get isEmpty(): boolean {
+    return this.#flushed === 0 && this.#pendingBytes === 0
   }
 
   get closed(): boolean {
@@ -91,7 +123,7 @@ export class SpoolWriter {
     })
   }
 
-  /** Writes what is pending and ends the spool; rejects where the disk failed. May be repeated. */
+  /** Writes what is pending and ends the spool; rejects where the disk did not take all of it. May be repeated. */
   async close(): Promise<void> {
     if (this.#closed) return
     for (const stream of ['stdout', 'stderr'] as const) {
@@ -106,64 +138,79 @@ export class SpoolWriter {
   }
 
   #enqueue(kind: RecordKind, bytes: Buffer): void {
-    if (this.#closed || this.#failure !== undefined) return
+    if (this.#closed) return
     const record = encodeRecord(kind, new Date(), bytes)
     this.#pending.push(record)
     this.#pendingBytes += record.length
-    this.#position += record.length
     this.#flushing ??= this.#flush()
   }
 
   async #flush(): Promise<void> {
-    try {
-      while (this.#pending.length > 0) {
-        const batch = this.#pending
-        this.#pending = []
-        for (const group of this.#bySegment(batch)) {
+    while (this.#pending.length > 0) {
+      const batch = this.#pending
+      this.#pending = []
+      for (const group of this.#bySegment(batch)) {
+        const bytes = Buffer.concat(group.records)
+        try {
           const file = await this.#fileFor(group)
-          const bytes = Buffer.concat(group.records)
           // `write` may take a part of it, on a disk that is filling up.
           await file.writeFile(bytes)
           this.#segmentBytes += bytes.length
-          this.#flushed += bytes.length
-          this.#pendingBytes -= bytes.length
+        } catch (error) {
+          this.#failure = error
+          await this.#abandonSegment()
         }
-        this.#changed.emit('change')
+        this.#flushed += bytes.length
       }
-    } catch (error) {
-      // Readers end and `close` tells; the container's output is still drained by the writer's owner.
-      this.#failure = error
-      this.#pending = []
-      this.#pendingBytes = 0
-    } finally {
-      this.#flushing = undefined
+      this.#pendingBytes -= batch.reduce((sum, record) => sum + record.length, 0)
+      this.#changed.emit('change')
     }
+    this.#flushing = undefined
+  }
+
+  /** Cuts off what a failed write left of its records; readers find a gap, and then the next segment. */
+  async #abandonSegment(): Promise<void> {
+    const last = this.#segments.at(-1)
+    this.#broken = true
+    await this.#file?.close().catch(() => {})
+    this.#file = undefined
+    if (last !== undefined) await truncate(join(this.#folder, segmentName(last)), this.#segmentBytes).catch(() => {})
   }
 
   /** Splits a batch where a segment is full, so that no record lies in two. */
-  #bySegment(batch: readonly Buffer[]): { fresh: boolean; records: Buffer[] }[] {
-    const groups: { fresh: boolean; records: Buffer[] }[] = []
+  #bySegment(batch: readonly Buffer[]): Group[] {
+    const groups: Group[] = []
     let bytes = this.#segmentBytes
     let count = this.#segments.length
-    let current: { fresh: boolean; records: Buffer[] } | undefined
+    let broken = this.#broken
+    let current: Group | undefined
     for (const record of batch) {
       const limit = count <= 1 ? this.#bounds.headBytes : this.#bounds.tailBytes / this.#bounds.tailSegments
-      const fresh = count === 0 || (bytes > 0 && bytes + record.length > limit)
+      const fresh = count === 0 || broken || (bytes > 0 && bytes + record.length > limit)
       if (fresh || current === undefined) {
-        current = { fresh, records: [] }
+        const isFirst = count === 0
+        current = { fresh, records: fresh && !isFirst ? [encodeMark(new Date(), this.#counts)] : [] }
         groups.push(current)
         if (fresh) {
-          bytes = 0
+          broken = false
+          bytes = current.records.reduce((sum, { length }) => sum + length, 0)
           count += 1
         }
       }
       current.records.push(record)
+      this.#count(record)
       bytes += record.length
     }
     return groups
   }
 
-  async #fileFor(group: { fresh: boolean }): Promise<FileHandle> {
+  #count(record: Buffer): void {
+    const header = decodeHeader(record)
+    if (header?.kind !== 'stdout' && header?.kind !== 'stderr') return
+    this.#counts = { ...this.#counts, [header.kind]: this.#counts[header.kind] + header.length }
+  }
+
+  async #fileFor(group: Group): Promise<FileHandle> {
     if (!group.fresh) {
       // Opened again: the last segment goes on where it ended.
       const last = segmentName(this.#segments.at(-1) ?? 0)
@@ -174,6 +221,7 @@ export class SpoolWriter {
     this.#file = await open(join(this.#folder, segmentName(this.#flushed)), 'w', 0o600)
     this.#segments.push(this.#flushed)
     this.#segmentBytes = 0
+    this.#broken = false
     // The first segment is the head and stays.
     while (this.#segments.length > this.#bounds.tailSegments + 1) {
       const [dropped] = this.#segments.splice(1, 1)

@@ -1,8 +1,10 @@
 import { type FileHandle, mkdir, open, readdir, rm, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
+  countsBehind,
   decodeHeader,
   HEADER_BYTES,
+  type OutputCounts,
   type RecordKind,
   type SpoolGap,
   type SpoolRecord,
@@ -49,7 +51,7 @@ export class Spools {
     const segments = segmentStarts(await readdir(folder))
     const last = segments.at(-1)
     const end = last === undefined ? 0 : last + (await this.#mend(folder, last))
-    const writer = new SpoolWriter(folder, segments, end, this.#bounds)
+    const writer = new SpoolWriter(folder, segments, end, this.#bounds, await countsOf(folder, segments))
     this.#writers.set(id, writer)
     return writer
   }
@@ -149,6 +151,29 @@ export class Spools {
     await truncate(path, end)
     return end
   }
+}
+
+/** The output of each stream up to the end: what the last mark tells, and what came after it. */
+async function countsOf(folder: string, segments: readonly number[]): Promise<OutputCounts> {
+  const none = { stdout: 0, stderr: 0 }
+  // A mark that was cut off by a crash leaves the counting to the segment before.
+  for (let first = segments.length - 1; first >= 0; first--) {
+    let counts: OutputCounts | undefined = first === 0 ? none : undefined
+    for (const start of segments.slice(first)) {
+      for await (const record of readSegment(
+        join(folder, segmentName(start)),
+        start,
+        start,
+        Number.POSITIVE_INFINITY,
+      )) {
+        if (counts === undefined && record.kind !== 'mark') break
+        counts = countsBehind(record, counts ?? none)
+      }
+      if (counts === undefined) break
+    }
+    if (counts !== undefined) return counts
+  }
+  return none
 }
 
 /** The whole records of one segment between two positions. */

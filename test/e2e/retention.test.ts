@@ -18,7 +18,7 @@ afterAll(() => service.destroy())
 
 const DAY_MS = 86_400_000
 /** A look as it will be so many days from now. */
-const look = (days: number) => service.services.retention.expire(Date.now() + days * DAY_MS)
+const look = (days: number) => service.services.retention.expire({ now: Date.now() + days * DAY_MS })
 
 describe('what has ended', () => {
   it('is kept for the days that the operator set, and goes then with output and artifacts', async () => {
@@ -36,7 +36,7 @@ describe('what has ended', () => {
     ).body
     await client.startWorker('lasting')
     const folders = ['spool', 'artifacts'].map((name) => join(service.dataDir, name, run.execution_id))
-    expect(await look(2.9)).toEqual({ records: 0, spools: 0 })
+    expect(await look(2.9)).toEqual({ records: 0, spools: 0, images: 0 })
     expect(folders.map((folder) => existsSync(folder))).toEqual([true, true])
 
     expect((await look(3.1)).records).toBe(1)

@@ -46,7 +46,7 @@ describe('a GPU request', () => {
       command: ['echo', 'on a gpu'],
       gpu,
     })
-    const run = await (await services.tools.execute(request)).ended
+    const run = await services.tools.ended((await services.tools.execute(request)).execution_id)
     expect(run).toMatchObject({ status: 'completed', stdout: 'on a gpu\n' })
     const [spec] = create.mock.calls[0] ?? []
     if (spec === undefined) throw new Error('nothing was created')

@@ -34,6 +34,7 @@ const Info = z.looseObject({
   NCPU: z.number(),
   MemTotal: z.number(),
   Driver: z.string().nullish(),
+  DockerRootDir: z.string().nullish(),
   Runtimes: z.record(z.string(), z.unknown()).nullish(),
 })
 
@@ -105,6 +106,7 @@ export class DockerEngine implements Engine {
       cores: info.NCPU,
       memoryBytes: info.MemTotal,
       storageDriver: info.Driver ?? 'unknown',
+      dataRoot: info.DockerRootDir ?? '',
       capabilities: {
         gpu: info.Runtimes?.['nvidia'] !== undefined,
         // Podman 4 never sets the flag.

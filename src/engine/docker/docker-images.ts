@@ -11,8 +11,10 @@ const OUTPUT_TAIL = 8 * 1024
 
 const ImageDetails = z.looseObject({
   Id: z.string(),
+  Created: z.string().nullish(),
   Config: z
     .looseObject({
+      Labels: z.record(z.string(), z.string()).nullish(),
       User: z.string().nullish(),
       WorkingDir: z.string().nullish(),
       Env: z.array(z.string()).nullish(),
@@ -44,13 +46,15 @@ export class DockerImages implements Images {
 
   async inspect(reference: string): Promise<ImageInfo | undefined> {
     try {
-      const { Id, Config } = await this.#control.read(ImageDetails, {
+      const { Id, Created, Config } = await this.#control.read(ImageDetails, {
         doing: `inspecting image ${reference}`,
         method: 'GET',
         path: `/images/${imagePath(reference)}/json`,
       })
       return {
         id: Id.startsWith('sha256:') ? Id : `sha256:${Id}`,
+        createdAt: new Date(Created || 0),
+        labels: Config?.Labels ?? {},
         user: Config?.User ?? '',
         workingDir: Config?.WorkingDir || '/',
         environment: Config?.Env ?? [],

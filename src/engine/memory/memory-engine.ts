@@ -50,6 +50,7 @@ export class MemoryEngine implements Engine {
       cores: 2,
       memoryBytes: 8 * 1024 ** 3,
       storageDriver: 'memory',
+      dataRoot: '',
       capabilities: { gpu: this.#gpu, oomFlag: true },
     }
   }

@@ -22,9 +22,7 @@ export function carries(actual: Labels, wanted: Labels): boolean {
   return Object.entries(wanted).every(([name, value]) => actual[name] === value)
 }
 
-export interface MemoryImage extends ImageInfo {
-  labels: Labels
-}
+export type MemoryImage = ImageInfo
 
 export interface MemoryNetwork {
   id: string
@@ -54,9 +52,9 @@ export class World {
   readonly mounts = new Map<string, Set<string>>()
   readonly events = new EventLog()
 
-  addImage(reference: string, image: Omit<MemoryImage, 'id'>): string {
+  addImage(reference: string, image: Omit<MemoryImage, 'id' | 'createdAt'>): string {
     const id = `sha256:${newId()}`
-    this.images.set(id, { ...image, id })
+    this.images.set(id, { ...image, id, createdAt: new Date() })
     this.tags.set(reference, id)
     return id
   }

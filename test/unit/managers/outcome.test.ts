@@ -23,14 +23,14 @@ describe('outcomeOf', () => {
   })
 
   it('tells a timeout with its limit, whatever the exit code', () => {
-    const outcome = outcomeOf(ended(137), 'timeout', 1.5)
+    const outcome = outcomeOf(ended(137), { reason: 'timeout', timeoutSeconds: 1.5 })
     expect(outcome).toMatchObject({ status: 'timeout', exitCode: 137, failure: { code: 'timeout' } })
     expect(outcome.failure?.message).toContain('1.5 s')
     expect(outcome.failure?.hint).toContain('timeout_seconds')
   })
 
   it('tells a cancelled run as cancelled', () => {
-    expect(outcomeOf(ended(143), 'cancelled')).toEqual({
+    expect(outcomeOf(ended(143), { reason: 'cancelled' })).toEqual({
       status: 'cancelled',
       exitCode: 143,
       failure: { code: 'cancelled', message: 'The run was cancelled', hint: null },

@@ -3,6 +3,8 @@ import { type Database, openDatabase } from '../../../src/store/database.ts'
 import { Events } from '../../../src/store/events.ts'
 import { Sessions } from '../../../src/store/sessions.ts'
 
+const UNBOUNDED = { runs: null, containers: null, memory_mb: null }
+
 let database: Database
 let sessions: Sessions
 
@@ -19,19 +21,19 @@ afterEach(async () => {
 describe('Sessions', () => {
   it('last as long as they are set to, counted from then', async () => {
     await sessions.touch('endless')
-    const row = await sessions.renew('a', { ttl_seconds: 60, idle_timeout_seconds: null })
+    const row = await sessions.renew('a', { ttl_seconds: 60, idle_timeout_seconds: null, quotas: UNBOUNDED })
     expect(row).toMatchObject({ session_id: 'a', ttl_seconds: 60, expires_at: '2026-11-21T04:06:06.789Z' })
     vi.setSystemTime(Date.parse('2026-11-21T04:06:00.000Z'))
     await sessions.touch('a')
     expect((await sessions.get('a'))?.expires_at).toBe('2026-11-21T04:06:06.789Z')
-    await sessions.renew('a', { ttl_seconds: 60, idle_timeout_seconds: 5 })
+    await sessions.renew('a', { ttl_seconds: 60, idle_timeout_seconds: 5, quotas: UNBOUNDED })
     expect(await sessions.get('a')).toMatchObject({
       created_at: '2026-11-21T04:05:06.789Z',
       expires_at: '2026-11-21T04:07:00.000Z',
       idle_timeout_seconds: 5,
     })
     expect((await sessions.limited()).map(({ session_id }) => session_id)).toEqual(['a'])
-    await sessions.renew('a', { ttl_seconds: null, idle_timeout_seconds: null })
+    await sessions.renew('a', { ttl_seconds: null, idle_timeout_seconds: null, quotas: UNBOUNDED })
     expect(await sessions.limited()).toEqual([])
   })
 
@@ -46,6 +48,9 @@ describe('Sessions', () => {
       ttl_seconds: null,
       idle_timeout_seconds: null,
       expires_at: null,
+      quota_runs: null,
+      quota_containers: null,
+      quota_memory_mb: null,
     })
     expect(await sessions.count()).toBe(1)
   })

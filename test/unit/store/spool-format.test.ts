@@ -29,7 +29,7 @@ describe('a record', () => {
     for (let length = 0; length < HEADER_BYTES; length++) {
       expect(decodeHeader(record.subarray(0, length)), `cut to ${length}`).toBeUndefined()
     }
-    expect(decodeHeader(Buffer.concat([Buffer.from([3]), record.subarray(1)]))).toBeUndefined()
+    expect(decodeHeader(Buffer.concat([Buffer.from([4]), record.subarray(1)]))).toBeUndefined()
     const long = Buffer.from(record)
     long.writeUInt32BE(MAX_RECORD_BYTES, 7)
     expect(decodeHeader(long)).toMatchObject({ length: MAX_RECORD_BYTES })

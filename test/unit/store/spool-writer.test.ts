@@ -1,13 +1,15 @@
 import { execFile } from 'node:child_process'
-import { readdir, stat, symlink } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
+import { tellSpool } from '../../../src/managers/output-source.ts'
 import { HEADER_BYTES, MAX_RECORD_BYTES, segmentName } from '../../../src/store/spool-format.ts'
 import { type SpoolBounds, SpoolWriter } from '../../../src/store/spool-writer.ts'
+import { Spools } from '../../../src/store/spools.ts'
 import { temporaryFolder } from '../support/folders.ts'
-import { rejection } from '../support/streams.ts'
+import { collect, rejection } from '../support/streams.ts'
 
 const SMALL: SpoolBounds = { headBytes: 300, tailBytes: 400, tailSegments: 4 }
 
@@ -39,7 +41,7 @@ describe('SpoolWriter', () => {
   })
 
   it('never takes more disk than its bounds, whatever is written', async () => {
-    const pieces = fc.array(fc.nat(80), { maxLength: 80 })
+    const pieces = fc.array(fc.nat(45), { maxLength: 80 })
     await fc.assert(
       fc.asyncProperty(pieces, async (lengths) => {
         const folder = await temporaryFolder()
@@ -62,8 +64,11 @@ describe('SpoolWriter', () => {
     const writer = new SpoolWriter(folder, [], 0, SMALL)
     for (let count = 0; count < 100; count++) await writer.append('stdout', Buffer.alloc(39, 'x'))
     await writer.close()
-    expect(writer.segments[0]).toBe(0)
-    expect(writer.segments.slice(1)).toEqual([100 * 50 - 400, 100 * 50 - 300, 100 * 50 - 200, 100 * 50 - 100])
+    const [head, ...tail] = writer.segments
+    expect([head, tail.length]).toEqual([0, SMALL.tailSegments])
+    const sizes = await Promise.all(tail.map(async (start) => (await stat(join(folder, segmentName(start)))).size))
+    // One behind the other without a gap, up to the end.
+    expect(tail.map((start, index) => start + (sizes[index] ?? 0))).toEqual([...tail.slice(1), writer.flushed])
   })
 
   it('holds its caller back while much waits for the disk', async () => {
@@ -127,13 +132,13 @@ describe('SpoolWriter', () => {
     expect(writer.flushed).toBe(HEADER_BYTES + 2)
   })
 
-  it('counts as written only what the disk took, where it takes a part of a write', async () => {
-    const folder = await temporaryFolder()
+  it('shows what the disk did not take as a gap, and goes on behind it in whole records', async () => {
+    const root = await temporaryFolder()
     const script = `
       const { SpoolWriter } = await import(process.argv[1])
       const writer = new SpoolWriter(process.argv[2], [], 0)
       for (let count = 0; count < 30; count++) {
-        await writer.append('stdout', Buffer.alloc(5000))
+        await writer.append('stdout', Buffer.alloc(5000, 97))
         await new Promise((resolve) => setTimeout(resolve, 1))
       }
       const failure = await writer.close().then(() => null, (error) => error.code)
@@ -141,21 +146,49 @@ describe('SpoolWriter', () => {
     // A file may grow to 64 KiB: the write that would go beyond is cut, and the next one fails.
     const limited = `trap '' XFSZ; ulimit -f 64; exec "$0" --input-type=module -e "$1" "$2" "$3"`
     const module = new URL('../../../src/store/spool-writer.ts', import.meta.url).href
-    const { stdout } = await promisify(execFile)('bash', ['-c', limited, process.execPath, script, module, folder])
+    await mkdir(join(root, 'run'))
+    const { stdout } = await promisify(execFile)('bash', [
+      '-c',
+      limited,
+      process.execPath,
+      script,
+      module,
+      join(root, 'run'),
+    ])
     const { flushed, failure } = JSON.parse(stdout) as { flushed: number; failure: string | null }
     expect(failure).toBe('EFBIG')
-    expect(flushed % (HEADER_BYTES + 5000)).toBe(0)
-    expect(flushed).toBeGreaterThan(0)
-    expect(flushed).toBeLessThanOrEqual(await bytesOnDisk(folder))
+    const records = await collect(new Spools(root).read('run'))
+    expect(records.filter(({ kind }) => kind === 'gap').length).toBeGreaterThan(0)
+    const output = records.flatMap((record) => (record.kind === 'stdout' ? [record] : []))
+    expect(new Set(output.map(({ text }) => text))).toEqual(new Set(['a'.repeat(5000)]))
+    expect(output.length).toBeGreaterThan(10)
+    expect(records.at(-1)?.id).toBe(flushed)
+    // Whoever goes on from here knows how much there was, kept or not.
+    const again = await new Spools(root).open('run')
+    await again.append('stderr', Buffer.from('behind'))
+    await again.close()
+    const taker = { add: vi.fn(), omit: vi.fn() }
+    await tellSpool(new Spools(root), 'run', [taker])
+    const omitted = taker.omit.mock.calls.reduce((sum, [, bytes]) => sum + Number(bytes), 0)
+    expect(output.length * 5000 + omitted).toBe(30 * 5000)
   })
 
-  it('goes on taking output where the disk is full, and tells it when it closes', async () => {
-    const folder = await temporaryFolder()
+  it('goes on where the disk has room again, and tells when it closes that it was full', async () => {
+    const root = await temporaryFolder()
+    const folder = join(root, 'run')
+    await mkdir(folder)
     // Every write to this device fails with ENOSPC.
     await symlink('/dev/full', join(folder, segmentName(0)))
     const writer = new SpoolWriter(folder, [], 0)
-    for (let count = 0; count < 30; count++) await writer.append('stdout', Buffer.alloc(64 * 1024))
+    await writer.append('stdout', Buffer.from('lost'))
+    await writer.more(0)
+    await writer.append('stdout', Buffer.from('kept'))
     expect(await rejection(writer.close())).toMatchObject({ code: 'ENOSPC' })
-    expect([writer.closed, writer.flushed]).toEqual([true, 0])
+    expect(writer.segments).toHaveLength(2)
+    const [start = 0] = writer.segments.slice(1)
+    const text = await readFile(join(folder, segmentName(start)), 'utf8')
+    expect(text).toContain('{"stdout":4,"stderr":0}')
+    expect(text).toContain('kept')
+    expect(start).toBe(HEADER_BYTES + 'lost'.length)
   })
 })
