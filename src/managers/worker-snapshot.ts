@@ -4,19 +4,10 @@ import type { Snapshot } from '../domain/worker.ts'
 import type { Engine } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import { encodeLabels, NONCE_LABEL } from '../labels.ts'
+import { identityNames } from '../policy/worker-environment.ts'
 import type { Store } from '../store/store.ts'
 import type { WorkerEntry } from './worker-record.ts'
 
-/** What the service sets in a container itself. */
-const OWN_VARIABLES = [
-  'HOME',
-  'WORKER_ID',
-  'TASK_ID',
-  'SESSION_ID',
-  'GIT_WORKTREE_DIR',
-  'GIT_MAIN_DIR',
-  'GIT_CONFIG_SYSTEM',
-]
 const REPOSITORY = 'container-orchestrator/snapshot'
 /** For an image that says nothing of what to run: a worker needs a command or this. */
 const IDLE = ['/.toolbox/busybox', 'tail', '-f', '/dev/null']
@@ -27,7 +18,7 @@ const IDLE = ['/.toolbox/busybox', 'tail', '-f', '/dev/null']
  * leaves images that go with the session.
  */
 export async function takeSnapshot(
-  { engine, store }: { engine: Engine; store: Store },
+  { engine, store, environmentPrefixes }: { engine: Engine; store: Store; environmentPrefixes: readonly string[] },
   entry: WorkerEntry,
   name: string,
 ): Promise<Snapshot> {
@@ -59,7 +50,8 @@ export async function takeSnapshot(
     command,
     user: image.user,
     workingDir: image.workingDir,
-    blankVariables: OWN_VARIABLES,
+    // All that the service sets in a container itself.
+    blankVariables: ['HOME', 'GIT_CONFIG_SYSTEM', ...identityNames(environmentPrefixes)],
   })
   return { worker_id: view.worker_id, image: reference, image_id: imageId, created_at: timestamp() }
 }

@@ -39,9 +39,14 @@ export function identityEnvironment(
   return environment
 }
 
+/** The names of all that `identityEnvironment` may set, whatever the worker is. */
+export function identityNames(prefixes: readonly string[]): string[] {
+  return NAMES.flatMap((name) => [name, ...prefixes.map((prefix) => `${prefix}_${name}`)])
+}
+
 /** Refuses (`validation_failed`) a caller's variables that the service sets itself. */
 export function requireOwnVariables(environment: Readonly<Record<string, string>>, prefixes: readonly string[]): void {
-  const reserved = new Set(NAMES.flatMap((name) => [name, ...prefixes.map((prefix) => `${prefix}_${name}`)]))
+  const reserved = new Set(identityNames(prefixes))
   const name = Object.keys(environment).find(
     (candidate) => reserved.has(candidate) || candidate.startsWith(RESERVED_PREFIX),
   )

@@ -1,4 +1,7 @@
 import { execFile } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { NODE, NONROOT, TOOLBOX, UNREACHABLE } from '../fixtures/images.ts'
@@ -8,12 +11,20 @@ import { WorkerClient } from '../fixtures/workers.ts'
 
 let service: TestService
 let client: WorkerClient
+/** Of the operator. */
+let folder: string
 
 beforeAll(async () => {
-  service = await startService()
+  folder = await mkdtemp(join(tmpdir(), 'co-operator-'))
+  const config = join(folder, 'config.yaml')
+  await writeFile(config, 'worker_environment_prefixes: [ACME]\n')
+  service = await startService({ environment: { CO_CONFIG: config } })
   client = new WorkerClient(service.url)
 })
-afterAll(() => service.destroy())
+afterAll(async () => {
+  await service.destroy()
+  await rm(folder, { recursive: true, force: true })
+})
 
 const start = (worker_id: string, request: Record<string, unknown> = {}) =>
   client.post('/containers/worker/start', { worker_id, image: TOOLBOX, ...request })
@@ -364,22 +375,29 @@ describe('the life of a worker', () => {
   })
 
   it('leaves a snapshot that another worker starts from', async () => {
-    await client.startWorker('source', { readonly_root: false, user: '1000', environment: { API_KEY: 'sk-secret' } })
-    await client.output('source', 'mkdir -p /tmp/ignored; echo tool > /tmp/x')
-    await service.engine.containers.remove((await client.worker('source')).container_id)
-    await client.delete('/containers/worker/source')
-    await client.startWorker('writable', { image: NODE, readonly_root: false, environment: { API_KEY: 'sk-secret' } })
+    const session_id = newSession()
+    await client.startWorker('writable', {
+      image: NODE,
+      readonly_root: false,
+      session_id,
+      task_id: 'task-of-the-original',
+      environment: { API_KEY: 'sk-secret' },
+    })
     const made = await client.exec('writable', 'echo installed > /var/tmp/marker || echo installed > /opt/marker')
     const snapshot = await client.post('/containers/worker/writable/snapshot', { name: `test-${newSession()}` })
-    expect(snapshot.status).toBe(201)
     expect(made.exit_code, made.stderr).toBe(0)
+    expect(snapshot.status).toBe(201)
     const image = await service.engine.images.inspect(snapshot.body.image)
     expect(JSON.stringify(image)).not.toContain('sk-secret')
     expect(JSON.stringify(image)).not.toContain('worker-start')
+    const named = image?.environment.filter((variable) => /(WORKER|TASK|SESSION)_ID=/.test(variable)).toSorted()
+    const names = ['SESSION_ID=', 'TASK_ID=', 'WORKER_ID=']
+    expect(named).toEqual([...names.map((name) => `ACME_${name}`), ...names])
     await client.startWorker('copy', { image: snapshot.body.image })
     expect(await client.output('copy', 'cat /var/tmp/marker /opt/marker 2>/dev/null; true')).toBe('installed')
     await Promise.all(['copy', 'writable'].map((id) => client.delete(`/containers/worker/${id}`)))
     await service.engine.images.remove(snapshot.body.image_id)
+    await client.post('/containers/cleanup/session', { session_id, force: true })
   })
 
   it('publishes ports on loopback alone', async () => {

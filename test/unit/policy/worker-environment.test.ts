@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { identityEnvironment, requireOwnVariables } from '../../../src/policy/worker-environment.ts'
+import { identityEnvironment, identityNames, requireOwnVariables } from '../../../src/policy/worker-environment.ts'
 import { thrown } from '../support/streams.ts'
 
 const WHOLE = { workerId: 'w1', taskId: 'task 7', sessionId: 's1' }
@@ -50,6 +50,13 @@ describe('identityEnvironment', () => {
     for (const name of Object.keys(identityEnvironment(WHOLE, TREE, ['ACME']))) {
       expect(thrown(() => requireOwnVariables({ [name]: 'x' }, ['ACME']))).toMatchObject({ code: 'validation_failed' })
     }
+  })
+})
+
+describe('identityNames', () => {
+  it('are all that may be set, under each prefix', () => {
+    const set = Object.keys(identityEnvironment(WHOLE, TREE, ['ACME', 'X_Y']))
+    expect(identityNames(['ACME', 'X_Y']).toSorted()).toEqual(set.toSorted())
   })
 })
 
