@@ -27,6 +27,8 @@ source scripts/setup/packages.sh
 source scripts/setup/engine.sh
 # shellcheck source=scripts/setup/registry.sh
 source scripts/setup/registry.sh
+# shellcheck source=scripts/setup/iproute.sh
+source scripts/setup/iproute.sh
 
 # One set-up at a time in a checkout; where there is no flock (macOS), that is for the user to see to.
 { mkdir -p .cache && : >>.cache/setup.lock; } 2>/dev/null ||
@@ -47,4 +49,6 @@ elif [ "$status" -ne 0 ]; then
   exit 1
 fi
 
-[ "$purpose" = start ] || ensure_registry
+[ "$purpose" = test ] || exit 0
+ensure_registry
+ensure_iproute

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { DECOY_GREETING, startDecoy } from '../fixtures/decoy.ts'
 import { NODE, NONROOT, TOOLBOX, UNREACHABLE } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
 import { newSession } from '../fixtures/sessions.ts'
@@ -17,7 +18,13 @@ let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'co-operator-'))
   const config = join(folder, 'config.yaml')
-  await writeFile(config, 'worker_environment_prefixes: [ACME]\n')
+  await writeFile(
+    config,
+    `worker_environment_prefixes: [ACME]
+profiles:
+  open: { extends: workspace, networks: [none, session, internal, bridge] }
+`,
+  )
   service = await startService({ environment: { CO_CONFIG: config } })
   client = new WorkerClient(service.url)
 })
@@ -30,6 +37,19 @@ const start = (worker_id: string, request: Record<string, unknown> = {}) =>
   client.post('/containers/worker/start', { worker_id, image: TOOLBOX, ...request })
 const containersOf = async (workerId: string) =>
   (await service.services.docker.list()).filter(({ owner }) => owner.kind === 'worker' && owner.name === workerId)
+
+/** Cores and processes that the kernel gives a worker: the files of cgroup v2, or those of v1. */
+async function limitsInside(workerId: string): Promise<{ cpus: number; pids: number }> {
+  const seen = await client.output(
+    workerId,
+    `cd /sys/fs/cgroup
+if [ -f cgroup.controllers ]; then cat cpu.max pids.max
+else echo "$(cat cpu/cpu.cfs_quota_us) $(cat cpu/cpu.cfs_period_us)"; cat pids/pids.max
+fi`,
+  )
+  const [quota, period, pids] = seen.split(/\s+/).map(Number)
+  return { cpus: Number(quota) / Number(period), pids: Number(pids) }
+}
 
 describe('POST /containers/worker/start', () => {
   it('answers 201 when the worker runs, in /workspace, with its identity in the environment', async () => {
@@ -65,18 +85,41 @@ describe('POST /containers/worker/start', () => {
     expect(status).toMatch(/NoNewPrivs:\s+1/)
     expect(limits).toBe('1024\n2048')
     expect(root).toMatch(/read-only/i)
+    expect(await limitsInside('confined')).toEqual({ cpus: 2, pids: 1000 })
     expect(await client.output('confined', 'df -k /tmp ~ | grep -c tmpfs')).toBe('2')
     // What can be written is the workspace, /tmp and the home folder, and things there can be run.
     const script =
       'for f in /workspace /tmp ~; do printf "#!/bin/sh\\necho ran\\n" > $f/x && chmod +x $f/x && $f/x; done'
     expect(await client.output('confined', script)).toBe('ran\nran\nran')
-    const { stats } = { stats: (await client.get('/containers/worker/confined/stats')).body }
+    const { body: stats } = await client.get('/containers/worker/confined/stats')
     expect(stats).toMatchObject({ memory_limit_mb: 4096, kind: 'worker', id: 'confined' })
     expect(worker).toMatchObject({ memory_limit_bytes: 4 * 1024 ** 3, cpu_limit: 2, pids_limit: 1000 })
     await client.delete('/containers/worker/confined')
   })
 
-  it('keeps the internal bridge from the outside and workers from each other', async () => {
+  it('bounds cores and processes by the request', async () => {
+    await client.startWorker('bounded', { cpu_limit: 0.5, pids_limit: 64 })
+    expect(await limitsInside('bounded')).toEqual({ cpus: 0.5, pids: 64 })
+    const forks = 'i=0; while [ $i -lt 80 ]; do sleep 5 & i=$((i + 1)); done'
+    expect((await client.exec('bounded', forks, { timeout_seconds: 20 })).stderr).toMatch(/fork/)
+    await client.delete('/containers/worker/bounded')
+  })
+
+  it('keeps the internal bridge from the outside, which a bridge of the operator’s profile reaches', async () => {
+    await using decoy = await startDecoy()
+    await Promise.all([
+      client.startWorker('inside'),
+      client.startWorker('open', { profile: 'open', network: 'bridge' }),
+    ])
+    const dial = `nc -w 3 ${decoy.address} ${decoy.port} </dev/null`
+    expect(await client.output('open', dial)).toBe(DECOY_GREETING)
+    const { network } = await client.worker('inside')
+    expect((await service.engine.networks.inspect(network.id))?.internal).toBe(true)
+    expect(await client.exec('inside', dial)).toMatchObject({ status: 'failed', stdout: '' })
+    await Promise.all(['inside', 'open'].map((id) => client.delete(`/containers/worker/${id}`)))
+  })
+
+  it('keeps workers on the internal bridge from each other', async () => {
     await Promise.all([client.startWorker('a1', { command: 'httpd -f -p 8000' }), client.startWorker('a2')])
     const state = await service.engine.containers.inspect((await client.worker('a1')).container_id)
     const address = state?.networks[0]?.address
@@ -87,9 +130,6 @@ describe('POST /containers/worker/start', () => {
     expect(await client.output('a1', `nc ${address} 8000 </dev/null && echo reached`)).toBe('reached')
     const peer = await client.exec('a2', `nc -w 2 ${address} 8000 </dev/null && echo reached`)
     expect(peer.stdout).toBe('')
-    expect(await client.output('a2', 'ip route | grep -c default || true')).toMatch(/^[01]$/)
-    const network = await service.engine.networks.inspect((await client.worker('a1')).network.id)
-    expect(network?.internal).toBe(true)
     await Promise.all(['a1', 'a2'].map((id) => client.delete(`/containers/worker/${id}`)))
   })
 
@@ -383,9 +423,8 @@ describe('the life of a worker', () => {
       task_id: 'task-of-the-original',
       environment: { API_KEY: 'sk-secret' },
     })
-    const made = await client.exec('writable', 'echo installed > /var/tmp/marker || echo installed > /opt/marker')
+    await client.output('writable', 'echo installed > /var/tmp/marker')
     const snapshot = await client.post('/containers/worker/writable/snapshot', { name: `test-${newSession()}` })
-    expect(made.exit_code, made.stderr).toBe(0)
     expect(snapshot.status).toBe(201)
     const image = await service.engine.images.inspect(snapshot.body.image)
     expect(JSON.stringify(image)).not.toContain('sk-secret')
@@ -394,7 +433,7 @@ describe('the life of a worker', () => {
     const names = ['SESSION_ID=', 'TASK_ID=', 'WORKER_ID=']
     expect(named).toEqual([...names.map((name) => `ACME_${name}`), ...names])
     await client.startWorker('copy', { image: snapshot.body.image })
-    expect(await client.output('copy', 'cat /var/tmp/marker /opt/marker 2>/dev/null; true')).toBe('installed')
+    expect(await client.output('copy', 'cat /var/tmp/marker')).toBe('installed')
     await Promise.all(['copy', 'writable'].map((id) => client.delete(`/containers/worker/${id}`)))
     await service.engine.images.remove(snapshot.body.image_id)
     await client.post('/containers/cleanup/session', { session_id, force: true })
