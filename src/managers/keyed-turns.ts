@@ -1,14 +1,14 @@
+import { Turns } from './turns.ts'
+
 /** Work of one key at a time, in the order it came; that of other keys goes on beside it. */
 export class KeyedTurns {
-  readonly #last = new Map<string, Promise<unknown>>()
+  readonly #turns = new Map<string, Turns>()
 
   take<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const turn = (this.#last.get(key) ?? Promise.resolve()).then(work)
-    const settled = turn.catch(() => {})
-    this.#last.set(key, settled)
-    void settled.then(() => {
-      if (this.#last.get(key) === settled) this.#last.delete(key)
+    const turns = this.#turns.get(key) ?? new Turns()
+    this.#turns.set(key, turns)
+    return turns.take(work).finally(() => {
+      if (turns.idle) this.#turns.delete(key)
     })
-    return turn
   }
 }

@@ -23,6 +23,7 @@ import type { PortForwarder } from './port-forwarder.ts'
 import { ProbeHistory } from './probe-history.ts'
 import { Interrupted, RelicDied, startFailure, startProblem } from './relic-problem.ts'
 import type { Toolbox } from './toolbox.ts'
+import { Turns } from './turns.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 
 export type RelicEntry = Entry<StartRelic, Relic>
@@ -67,7 +68,8 @@ export class RelicLife {
   #spool: SpoolWriter | undefined
   #process: ContainerProcess | undefined
   #door: DoorTarget | undefined
-  #turn: Promise<unknown> = Promise.resolve()
+  /** One of start, stop, restart and remove at a time. */
+  readonly #turns = new Turns()
 
   constructor(deps: RelicLifeDeps, entry: RelicEntry, request: StartRelic, decision?: RelicDecision) {
     this.#deps = deps
@@ -78,7 +80,7 @@ export class RelicLife {
 
   /** Starts it and waits until it is healthy; whatever fails is undone, and told as a problem. */
   start(): Promise<Relic> {
-    return this.#exclusively(() => this.#start())
+    return this.#turns.take(() => this.#start())
   }
 
   async #start(): Promise<Relic> {
@@ -124,7 +126,7 @@ export class RelicLife {
   /** Stops it and keeps the container for inspection; a stopped one stays as it is. */
   stop(graceSeconds: number): Promise<Relic> {
     this.#starting.abort(new Interrupted('stopped'))
-    return this.#exclusively(async () => {
+    return this.#turns.take(async () => {
       await this.#halt(graceSeconds)
       if (this.entry.view.status !== 'failed')
         await this.#update({ status: 'stopped', stopped_at: timestamp(), internal_url: null })
@@ -135,7 +137,7 @@ export class RelicLife {
 
   /** Stops it where it runs, starts the same container again and waits until it is healthy. */
   restart(graceSeconds: number): Promise<Relic> {
-    return this.#exclusively(async () => {
+    return this.#turns.take(async () => {
       if (this.entry.containerId === null) {
         throw new AppError('conflict', `Relic "${this.entry.id}" has no container that could be started again`, {
           hint: 'Start a new relic.',
@@ -170,7 +172,7 @@ export class RelicLife {
   /** Removes the container, and the relic from what callers see. */
   remove(graceSeconds: number): Promise<void> {
     this.#starting.abort(new Interrupted('removed'))
-    return this.#exclusively(async () => {
+    return this.#turns.take(async () => {
       if (this.entry.status === DELETED) return
       await this.#halt(graceSeconds)
       if (this.entry.containerId !== null) await this.#deps.docker.remove(this.entry.containerId)
@@ -499,12 +501,5 @@ export class RelicLife {
   #containerId(): string {
     if (this.entry.containerId === null) throw new AppError('conflict', `Relic "${this.entry.id}" has no container`)
     return this.entry.containerId
-  }
-
-  /** One of stop, restart and remove at a time, in the order they came. */
-  #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work)
-    this.#turn = result.catch(() => {})
-    return result
   }
 }

@@ -6,6 +6,7 @@ import { AppError, messageOf } from '../errors.ts'
 import { CommandGate } from './command-gate.ts'
 import { forgetCommands } from './exec-records.ts'
 import type { LogReader } from './log-reader.ts'
+import { Turns } from './turns.ts'
 import {
   type BlueprintDeps,
   type MadeContainer,
@@ -33,7 +34,8 @@ export class WorkerLife {
   readonly #decide: () => WorkerDecision
   readonly #runner: WorkerRunner
   #removing = false
-  #turn: Promise<unknown> = Promise.resolve()
+  /** One change at a time. */
+  readonly #turns = new Turns()
 
   /** `decide` applies policy, each time that a container is made or its secrets are read. */
   constructor(deps: WorkerLifeDeps, entry: WorkerEntry, request: StartWorker, decide: () => WorkerDecision) {
@@ -154,7 +156,7 @@ export class WorkerLife {
     this.#runner.interrupt('removed')
     const { store } = this.#deps
     try {
-      await this.#exclusively(() => this.#remove(graceSeconds, options))
+      await this.#turns.take(() => this.#remove(graceSeconds, options))
     } catch (error) {
       this.#removing = false
       throw error
@@ -212,7 +214,7 @@ export class WorkerLife {
   /** Whatever else was asked for meanwhile, it ends as failed and is not started by itself. */
   async #endForBreach(): Promise<void> {
     try {
-      await this.#exclusively(async () => {
+      await this.#turns.take(async () => {
         if (this.#removing) return
         await this.#runner.halt(0)
         await this.#record.update({ status: 'failed', failure: BREACH, stopped_at: timestamp() })
@@ -365,17 +367,10 @@ export class WorkerLife {
 
   /** A change that a removal rules out: refused at once, and again when its turn has come. */
   #change<T>(work: () => Promise<T>): Promise<T> {
-    return this.#exclusively(async () => {
+    return this.#turns.take(async () => {
       if (!this.#removing) return work()
       throw new AppError('conflict', `Worker "${this.entry.name}" is removed`, { hint: 'Start it anew.' })
     })
-  }
-
-  /** One change at a time, in the order they came. */
-  #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work)
-    this.#turn = result.catch(() => {})
-    return result
   }
 }
 
