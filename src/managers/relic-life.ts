@@ -22,6 +22,7 @@ import { failureOf } from './outcome.ts'
 import type { PortForwarder } from './port-forwarder.ts'
 import { ProbeHistory } from './probe-history.ts'
 import { Interrupted, RelicDied, startFailure, startProblem } from './relic-problem.ts'
+import { restartPause } from './restart-pause.ts'
 import type { Toolbox } from './toolbox.ts'
 import { Turns } from './turns.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
@@ -48,8 +49,6 @@ export interface RelicDecision {
 }
 
 const PROBE_INTERVAL_MS = 10_000
-const RESTART_PAUSE_MS = 200
-const LONGEST_RESTART_PAUSE_MS = 10_000
 const TAIL_LINES = 50
 /** Row status of a relic that callers do not see any more. */
 export const DELETED = 'deleted'
@@ -353,7 +352,7 @@ export class RelicLife {
         await this.#settle(last)
         return false
       }
-      const pause = Math.min(RESTART_PAUSE_MS * 2 ** this.entry.view.restarts, LONGEST_RESTART_PAUSE_MS)
+      const pause = restartPause(this.entry.view.restarts)
       await this.#update({ status: 'starting', restarts: this.entry.view.restarts + 1 })
       await sleep(pause, undefined, { signal: this.#detach.signal })
       if (this.#wanted !== 'running') return false

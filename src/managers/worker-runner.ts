@@ -9,6 +9,7 @@ import { ContainerProcess } from './container-process.ts'
 import type { DoorTarget } from './door.ts'
 import type { Log } from './log.ts'
 import type { PortForwarder } from './port-forwarder.ts'
+import { restartPause } from './restart-pause.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 import type { WorkerBlueprint } from './worker-blueprint.ts'
 import { launch, untilReady } from './worker-launch.ts'
@@ -34,8 +35,6 @@ export interface RunnerOwner {
   onBreach: () => void
 }
 
-const RESTART_PAUSE_MS = 200
-const LONGEST_RESTART_PAUSE_MS = 10_000
 const ENGINE_RETRY_MS = 500
 /** One that ran so long begins to count its restarts anew. */
 const STABLE_MS = 10 * 60_000
@@ -202,7 +201,7 @@ export class WorkerRunner {
   async #launch(): Promise<void> {
     const { engine, log } = this.#deps
     const containerId = this.#record.containerId
-    const signal = AbortSignal.any([this.#starting.signal, this.#detach.signal])
+    const { signal } = this
     const privateTar = await this.#blueprint().privateTar(this.#record.entry.view.home ?? '/')
     await this.#guardRepository()
     signal.throwIfAborted()
@@ -311,13 +310,13 @@ export class WorkerRunner {
     const exit = this.#record.exitOf(ended)
     if (exit.exit_meaning?.action !== 'restart' || view.restarts >= this.#record.request.restart_policy.max_retries)
       return false
-    const pause = Math.min(RESTART_PAUSE_MS * 2 ** view.restarts, LONGEST_RESTART_PAUSE_MS)
+    const pause = restartPause(view.restarts)
     await this.#record.update({ status: 'starting', restarts: view.restarts + 1, ...exit })
     this.#deps.log.warn(
       { event: 'worker.restarting', worker_id: view.worker_id, exit_code: ended.exitCode, restarts: view.restarts },
       'worker restarts',
     )
-    const signal = AbortSignal.any([this.#starting.signal, this.#detach.signal])
+    const { signal } = this
     await sleep(pause, undefined, { signal }).catch(() => this.#detach.signal.throwIfAborted())
     return this.#wanted === 'running' && !signal.aborted
   }
