@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import type { Readable } from 'node:stream'
-import { extract } from 'tar-stream'
 import type { Engine, ImageInfo } from '../engine/engine.ts'
 import { AppError, isEngineFault } from '../errors.ts'
+import { planUnstarted } from '../policy/container-policy.ts'
 import type { DockerManager } from './docker-manager.ts'
 import { InFlight } from './in-flight.ts'
+import { firstText } from './tar-file.ts'
 
 /** Whom a process runs as, in numbers. */
 export interface NumericUser {
@@ -66,15 +66,7 @@ export class ImageUsers {
       owner: { kind: 'toolbox', id: image.id, nonce },
       containerName: `users_${nonce}`,
       imageId: image.id,
-      plan: {
-        entrypoint: ['none'],
-        environment: {},
-        openStdin: false,
-        resources: { memoryBytes: 16 * 1024 * 1024, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
-        sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-        mounts: [],
-        ports: [],
-      },
+      plan: planUnstarted(),
       network: { mode: 'none' },
     })
     try {
@@ -90,7 +82,8 @@ export class ImageUsers {
 
   async #file(containerId: string, path: string): Promise<string> {
     try {
-      return await firstFile(await this.#engine.containers.readArchive(containerId, path, AbortSignal.timeout(10_000)))
+      const tar = await this.#engine.containers.readArchive(containerId, path, AbortSignal.timeout(10_000))
+      return await firstText(tar, MAX_FILE_BYTES)
     } catch (error) {
       if (isEngineFault(error, 'not_found')) return ''
       throw error
@@ -131,22 +124,4 @@ function unknown(message: string): AppError {
     errors: [{ path: 'user', message }],
     hint: "Give numbers, as in 1000:1000, or a name of the image's /etc/passwd.",
   })
-}
-
-/** Text of the first regular file of a tar; a symlink has none. */
-async function firstFile(tar: Readable): Promise<string> {
-  const entries = extract()
-  tar.on('error', (error) => entries.destroy(error))
-  tar.pipe(entries)
-  try {
-    for await (const entry of entries) {
-      if (entry.header.type !== 'file' || (entry.header.size ?? 0) > MAX_FILE_BYTES) return ''
-      const parts: Buffer[] = []
-      for await (const part of entry) parts.push(part as Buffer)
-      return Buffer.concat(parts).toString('utf8')
-    }
-    return ''
-  } finally {
-    tar.destroy()
-  }
 }

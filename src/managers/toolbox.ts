@@ -6,6 +6,7 @@ import type { Engine, ImageInfo } from '../engine/engine.ts'
 import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import { encodeLabels, type Ownership } from '../labels.ts'
+import { planUnstarted } from '../policy/container-policy.ts'
 import type { DockerManager } from './docker-manager.ts'
 import { InFlight } from './in-flight.ts'
 import { LAST_PROGRAM, packPrograms, programsDigest, TOOLBOX_FOLDER } from './toolbox-programs.ts'
@@ -89,15 +90,7 @@ export class Toolbox {
       owner: { kind: 'toolbox', id: volume, session, nonce },
       containerName: `fill_${nonce}`,
       imageId,
-      plan: {
-        command: ['true'],
-        environment: {},
-        openStdin: false,
-        resources: { memoryBytes: 16 * 1024 * 1024, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
-        sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-        mounts: [{ type: 'volume', source: volume, target: folder, readOnly: false }],
-        ports: [],
-      },
+      plan: planUnstarted([{ type: 'volume', source: volume, target: folder, readOnly: false }]),
       network: { mode: 'none' },
     })
     try {

@@ -10,10 +10,11 @@ import { AppError, isEngineFault } from '../errors.ts'
 import { isBeneath } from '../policy/volumes.ts'
 import { boundaryOf, requireOpen, workerPath } from '../policy/worker-paths.ts'
 import type { Log } from './log.ts'
+import { firstFile } from './tar-file.ts'
 import { runBriefly } from './worker-command.ts'
 import type { WorkerLife } from './worker-life.ts'
 import type { WorkerManager } from './worker-manager.ts'
-import { bounded, firstFile, MAX_READ_BYTES, MAX_WRITE_BYTES, packFile, repack, tooLarge } from './worker-tar.ts'
+import { bounded, MAX_READ_BYTES, MAX_WRITE_BYTES, packFile, repack, tooLarge } from './worker-tar.ts'
 
 /** Content that a listing passes over, and entries that it answers. */
 const MAX_LISTED_BYTES = 8 * 1024 ** 3

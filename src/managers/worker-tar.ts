@@ -105,26 +105,6 @@ export async function* bounded(tar: Readable, given: string): AsyncGenerator<Buf
   }
 }
 
-/** Size and content of the regular file that a tar begins with; undefined where it begins with another thing. */
-export async function firstFile(tar: Readable): Promise<{ bytes: number; content: Readable } | undefined> {
-  const entries = extract()
-  tar.on('error', (error) => entries.destroy(error))
-  tar.pipe(entries)
-  const { value: entry, done } = await entries[Symbol.asyncIterator]().next()
-  if (done || entry === undefined || entry.header.type !== 'file') {
-    tar.destroy()
-    return undefined
-  }
-  const content = async function* () {
-    try {
-      for await (const part of entry) yield part as Buffer
-    } finally {
-      tar.destroy()
-    }
-  }
-  return { bytes: entry.header.size ?? 0, content: ReadableStream.from(content()) }
-}
-
 export function tooLarge(what: string, limit: number): AppError {
   const most = `${Math.round(limit / 1024 ** 2)} MiB`
   return new AppError('body_too_large', `${what} is larger than the ${most} that are taken`, {

@@ -12,6 +12,7 @@ import { toolEnvironment } from './tool-environment.ts'
 export type ContainerPlan = Omit<ContainerSpec, 'name' | 'imageId' | 'labels' | 'network'>
 
 const MIB = 1024 * 1024
+
 export function planTool(
   request: ExecuteTool,
   executionId: string,
@@ -49,6 +50,20 @@ export function planRelic(request: StartRelic, profile: Profile, mounts: readonl
     // An engine publishes no port of an internal network: managers/port-forwarder.ts does.
     ports: [],
     ...gpuSpec(request.gpu),
+  }
+}
+
+/** A container that is made and never started: it shows an image's files, and fills empty volumes with them. */
+export function planUnstarted(mounts: readonly MountSpec[] = []): ContainerPlan {
+  return {
+    // The engine asks for a command, and some images have none.
+    entrypoint: ['none'],
+    environment: {},
+    openStdin: false,
+    resources: { memoryBytes: 16 * MIB, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
+    sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
+    mounts,
+    ports: [],
   }
 }
 

@@ -1,9 +1,7 @@
 import { Readable } from 'node:stream'
-import { buffer } from 'node:stream/consumers'
 import { describe, expect, it } from 'vitest'
 import {
   bounded,
-  firstFile,
   MAX_READ_BYTES,
   MAX_WRITE_BYTES,
   packFile,
@@ -266,43 +264,6 @@ describe('bounded', () => {
       code: 'body_too_large',
       message: expect.stringMatching(/^\/data .*1024 MiB/),
     })
-  })
-})
-
-describe('firstFile', () => {
-  const first = async (...entries: Parameters<typeof makeTar>) => firstFile(Readable.from([await makeTar(...entries)]))
-
-  it('is the file that the tar begins with, and its size', async () => {
-    const file = await first({ name: 'a', content: 'x'.repeat(100_000) }, { name: 'b', content: 'other' })
-    expect(file?.bytes).toBe(100_000)
-    expect((await buffer(file?.content ?? Readable.from([]))).toString()).toBe('x'.repeat(100_000))
-  })
-
-  it('may be empty', async () => {
-    const file = await first({ name: 'a', content: '' })
-    expect(file?.bytes).toBe(0)
-    expect(await buffer(file?.content ?? Readable.from(['x']))).toHaveLength(0)
-  })
-
-  it.each([
-    [
-      'a folder',
-      [
-        { name: 'a/', type: 'directory' },
-        { name: 'a/b', content: 'x' },
-      ],
-    ],
-    ['a symlink', [{ name: 'a', type: 'symlink', linkname: '/etc/passwd' }]],
-    ['nothing', []],
-  ] as [string, Parameters<typeof makeTar>][])('is none where the tar begins with %s', async (_, entries) => {
-    expect(await first(...entries)).toBeUndefined()
-  })
-
-  it('lets go of the tar once its content was read', async () => {
-    const source = Readable.from([await makeTar({ name: 'a', content: 'text' }, { name: 'b', content: 'more' })])
-    const file = await firstFile(source)
-    await buffer(file?.content ?? Readable.from([]))
-    expect(source.destroyed).toBe(true)
   })
 })
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { MountSpec } from '../../../src/engine/spec.ts'
-import { planRelic, planTool } from '../../../src/policy/container-policy.ts'
+import { planRelic, planTool, planUnstarted } from '../../../src/policy/container-policy.ts'
 import { SERVICE, STRICT } from '../../../src/policy/profiles.ts'
 import { relicRequest, toolRequest } from '../support/requests.ts'
 import { thrown } from '../support/streams.ts'
@@ -111,5 +111,20 @@ describe('planRelic', () => {
     expect(planRelic(relicRequest({ environment: { HOME: '/data' } }), STRICT, []).environment).toEqual({
       HOME: '/data',
     })
+  })
+})
+
+describe('planUnstarted', () => {
+  it('is as little as there can be, and has a program, which some images have not', () => {
+    expect(planUnstarted()).toEqual({
+      entrypoint: ['none'],
+      environment: {},
+      openStdin: false,
+      resources: { memoryBytes: 16 * MIB, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
+      sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
+      mounts: [],
+      ports: [],
+    })
+    expect(planUnstarted([TMP]).mounts).toEqual([TMP])
   })
 })
