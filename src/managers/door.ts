@@ -2,7 +2,7 @@ import { connect } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { Duplex, Readable } from 'node:stream'
 import type { Engine, Exec } from '../engine/engine.ts'
-import { TOOLBOX_FOLDER } from './toolbox-programs.ts'
+import { BUSYBOX } from './toolbox-programs.ts'
 
 /** A port of a running container, and the network that it is on. */
 export interface DoorTarget {
@@ -35,7 +35,7 @@ export class Door {
   async #throughExec(target: DoorTarget, signal: AbortSignal): Promise<Duplex> {
     const exec = await this.#engine.containers.exec(target.containerId, {
       // -w bounds the wait for a connection, and for the far end once this end has closed.
-      command: [`${TOOLBOX_FOLDER}/busybox`, 'nc', '-w', '5', target.address, String(target.port)],
+      command: [BUSYBOX, 'nc', '-w', '5', target.address, String(target.port)],
       stdin: true,
       signal,
     })

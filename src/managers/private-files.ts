@@ -1,7 +1,7 @@
 /** What a worker is told on the stdin of its first process: files of a tmpfs, which no inspect shows. */
 import { Readable } from 'node:stream'
 import { pack } from 'tar-stream'
-import { ENVIRONMENT_FILE, PRIVATE_FOLDER, SETUP_FILE } from './toolbox-programs.ts'
+import { BUSYBOX, ENVIRONMENT_FILE, PRIVATE_FOLDER, SETUP_FILE } from './toolbox-programs.ts'
 
 export interface PrivateFile {
   /** In the private folder. */
@@ -48,7 +48,7 @@ export function assignments(variables: Readonly<Record<string, string>>): string
 
 function place(from: string, target: string): string {
   const to = quoted(target)
-  return `/.toolbox/busybox mkdir -p "$(/.toolbox/busybox dirname ${to})" && /.toolbox/busybox mv ${from} ${to} || exit 125\n`
+  return `${BUSYBOX} mkdir -p "$(${BUSYBOX} dirname ${to})" && ${BUSYBOX} mv ${from} ${to} || exit 125\n`
 }
 
 function quoted(text: string): string {

@@ -8,7 +8,9 @@ import { pack } from 'tar-stream'
 
 /** Where containers have the toolbox. */
 export const TOOLBOX_FOLDER = '/.toolbox'
-const BUSYBOX = `${TOOLBOX_FOLDER}/busybox`
+export const BUSYBOX = `${TOOLBOX_FOLDER}/busybox`
+/** For an image that says nothing of what to run: a process that waits. */
+export const IDLE_COMMAND: readonly string[] = [BUSYBOX, 'tail', '-f', '/dev/null']
 /** A tmpfs of every worker: what its programs may know and no inspect shows. */
 export const PRIVATE_FOLDER = '/run/worker'
 /** Variables as shell assignments, in the private folder. */

@@ -22,7 +22,7 @@ import { containerName } from './names.ts'
 import type { NetworkManager } from './network-manager.ts'
 import { packPrivate } from './private-files.ts'
 import type { Toolbox } from './toolbox.ts'
-import { PRIVATE_FOLDER, programPath } from './toolbox-programs.ts'
+import { IDLE_COMMAND, PRIVATE_FOLDER, programPath } from './toolbox-programs.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 import { workerHome, workerUser } from './worker-user.ts'
 import { mountWorkspace, workspaceOwner } from './worker-workspace.ts'
@@ -60,9 +60,6 @@ export interface MadeContainer {
   home: string
   network: { mode: StartWorker['network']; id: string | null; name: string | null }
 }
-
-/** What a worker does whose image has no command. */
-const IDLE = ['/.toolbox/busybox', 'tail', '-f', '/dev/null']
 
 export class WorkerBlueprint {
   readonly #deps: BlueprintDeps
@@ -160,7 +157,7 @@ export class WorkerBlueprint {
     const program = entrypoint ?? image.entrypoint
     if (command !== undefined) return [start, 'closed', ...program, ...command]
     const whole = [...program, ...(entrypoint === undefined ? image.command : [])]
-    return [start, 'open', ...(whole.length > 0 ? whole : IDLE)]
+    return [start, 'open', ...(whole.length > 0 ? whole : IDLE_COMMAND)]
   }
 
   async #network(): Promise<{ attachment: NetworkAttachment; view: MadeContainer['network'] }> {

@@ -11,6 +11,7 @@ import { isBeneath } from '../policy/volumes.ts'
 import { boundaryOf, requireOpen, workerPath } from '../policy/worker-paths.ts'
 import type { Log } from './log.ts'
 import { firstFile } from './tar-file.ts'
+import { BUSYBOX } from './toolbox-programs.ts'
 import { runBriefly } from './worker-command.ts'
 import type { WorkerLife } from './worker-life.ts'
 import type { WorkerManager } from './worker-manager.ts'
@@ -26,7 +27,7 @@ const LIST = `cd "$1" || exit 1
 mark=$2
 set -- * .[!.]* ..?*
 [ $# -gt ${MAX_LISTED} ] && exit 1
-/.toolbox/busybox stat -c "%F/%s/%Y/%n/$mark" -- "$@" 2>/dev/null
+${BUSYBOX} stat -c "%F/%s/%Y/%n/$mark" -- "$@" 2>/dev/null
 [ $? -lt 126 ]`
 /** Words of stat's %F. */
 const FILE_TYPES: Readonly<Record<string, WorkerFile['type']>> = {
@@ -116,7 +117,7 @@ export class WorkerFiles {
     const looked = await runBriefly(
       this.#options,
       containerId,
-      { command: ['/.toolbox/busybox', 'sh', '-c', LIST, 'list', path, mark] },
+      { command: [BUSYBOX, 'sh', '-c', LIST, 'list', path, mark] },
       LIST_DEADLINE_MS,
       { limit: MAX_LISTING },
     ).catch(() => undefined)

@@ -7,6 +7,7 @@ import { WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import type { Log } from './log.ts'
 import { Rounds } from './rounds.ts'
 import type { StatsManager } from './stats-manager.ts'
+import { BUSYBOX } from './toolbox-programs.ts'
 import { runBriefly } from './worker-command.ts'
 import type { WorkerLife } from './worker-life.ts'
 import type { WorkerManager } from './worker-manager.ts'
@@ -139,7 +140,7 @@ export class WorkerHealthManager {
       const { exitCode, stdout } = await runBriefly(
         this.#options,
         containerId,
-        { command: ['/.toolbox/busybox', 'df', '-P', '-k', WORKSPACE_FOLDER] },
+        { command: [BUSYBOX, 'df', '-P', '-k', WORKSPACE_FOLDER] },
         DISK_DEADLINE_MS,
       )
       return exitCode === 0 ? parseDiskUse(stdout) : null

@@ -6,11 +6,10 @@ import { AppError } from '../errors.ts'
 import { encodeLabels, NONCE_LABEL } from '../labels.ts'
 import { identityNames } from '../policy/worker-environment.ts'
 import type { Store } from '../store/store.ts'
+import { IDLE_COMMAND } from './toolbox-programs.ts'
 import type { WorkerEntry } from './worker-record.ts'
 
 const REPOSITORY = 'container-orchestrator/snapshot'
-/** For an image that says nothing of what to run: a worker needs a command or this. */
-const IDLE = ['/.toolbox/busybox', 'tail', '-f', '/dev/null']
 
 /**
  * Commits a worker's container to an image that says what the worker's own image says: of the
@@ -35,7 +34,7 @@ export async function takeSnapshot(
       hint: 'Choose another name, or leave it out.',
     })
   }
-  const command = image.command.length > 0 || image.entrypoint.length > 0 ? image.command : IDLE
+  const command = image.command.length > 0 || image.entrypoint.length > 0 ? image.command : IDLE_COMMAND
   const imageId = await engine.containers.commit(state.id, {
     reference,
     labels: encodeLabels({
