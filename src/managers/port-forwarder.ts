@@ -7,8 +7,9 @@ import type { Door, DoorTarget } from './door.ts'
 const LISTEN_ADDRESS = '127.0.0.1'
 
 /**
- * Published ports of relics. An engine publishes nothing of an internal network, and a relic on any
- * other would have a way out, so the service listens itself and passes connections through the door.
+ * Published ports of relics and workers, by the id of their record. An engine publishes nothing of an
+ * internal network, and a container on any other would have a way out, so the service listens itself
+ * and passes connections through the door.
  */
 export class PortForwarder {
   readonly #door: Door
@@ -20,48 +21,48 @@ export class PortForwarder {
   }
 
   /**
-   * Listens for one relic: container port to host port, 0 for any free one. Answers where each is; a
+   * Listens for one container: container port to host port, 0 for any free one. Answers where each is; a
    * port in use is a `conflict`, and then none is listened on.
    */
   async open(
-    relicId: string,
+    recordId: string,
     ports: Readonly<Record<string, number>>,
     target: Omit<DoorTarget, 'port'>,
   ): Promise<Record<string, number>> {
-    await this.close(relicId)
+    await this.close(recordId)
     const opened: Record<string, number> = {}
     try {
       for (const [containerPort, hostPort] of Object.entries(ports)) {
-        opened[containerPort] = await this.#listen(relicId, hostPort, { ...target, port: Number(containerPort) })
+        opened[containerPort] = await this.#listen(recordId, hostPort, { ...target, port: Number(containerPort) })
       }
       return opened
     } catch (error) {
-      await this.close(relicId)
+      await this.close(recordId)
       throw error
     }
   }
 
-  /** Stops listening for a relic and ends its connections. */
-  async close(relicId: string): Promise<void> {
-    const servers = this.#servers.get(relicId) ?? []
-    this.#servers.delete(relicId)
-    for (const socket of this.#connections.get(relicId) ?? []) socket.destroy()
-    this.#connections.delete(relicId)
+  /** Stops listening for one and ends its connections. */
+  async close(recordId: string): Promise<void> {
+    const servers = this.#servers.get(recordId) ?? []
+    this.#servers.delete(recordId)
+    for (const socket of this.#connections.get(recordId) ?? []) socket.destroy()
+    this.#connections.delete(recordId)
     await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
   }
 
   /** True while somebody is connected to one of its ports. */
-  isUsed(relicId: string): boolean {
-    return (this.#connections.get(relicId)?.size ?? 0) > 0
+  isUsed(recordId: string): boolean {
+    return (this.#connections.get(recordId)?.size ?? 0) > 0
   }
 
   async closeAll(): Promise<void> {
-    await Promise.all([...this.#servers.keys()].map((relicId) => this.close(relicId)))
+    await Promise.all([...this.#servers.keys()].map((recordId) => this.close(recordId)))
   }
 
-  #listen(relicId: string, hostPort: number, target: DoorTarget): Promise<number> {
-    const server = createServer({ allowHalfOpen: true }, (socket) => void this.#pass(relicId, socket, target))
-    this.#servers.set(relicId, [...(this.#servers.get(relicId) ?? []), server])
+  #listen(recordId: string, hostPort: number, target: DoorTarget): Promise<number> {
+    const server = createServer({ allowHalfOpen: true }, (socket) => void this.#pass(recordId, socket, target))
+    this.#servers.set(recordId, [...(this.#servers.get(recordId) ?? []), server])
     return new Promise((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         const problem = error.code === 'EADDRINUSE' ? 'is in use' : `cannot be listened on: ${error.message}`
@@ -76,9 +77,9 @@ export class PortForwarder {
     })
   }
 
-  async #pass(relicId: string, socket: Socket, target: DoorTarget): Promise<void> {
-    const sockets = this.#connections.get(relicId) ?? new Set()
-    this.#connections.set(relicId, sockets.add(socket))
+  async #pass(recordId: string, socket: Socket, target: DoorTarget): Promise<void> {
+    const sockets = this.#connections.get(recordId) ?? new Set()
+    this.#connections.set(recordId, sockets.add(socket))
     const gone = new AbortController()
     socket.once('close', () => {
       sockets.delete(socket)

@@ -1,8 +1,8 @@
 /** The service as a process of its own, on one data folder, that can be killed and started again. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../fixtures/free-port.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
 const READY_TRIES = 600
@@ -55,14 +55,4 @@ export class KillableService {
     child.kill('SIGKILL')
     await exited
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
