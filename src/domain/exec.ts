@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { ContainerPath, Environment, Failure, named, PageQuery, page, queryBoolean, Timestamp } from './common.ts'
-import { Command, ContainerUser } from './worker.ts'
+import { Command, ContainerUser } from './worker-spec.ts'
 
 const STDIN_CHARACTERS = 768 * 1024
 

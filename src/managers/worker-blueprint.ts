@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Readable } from 'node:stream'
-import type { StartWorker } from '../domain/worker.ts'
+import type { StartWorker } from '../domain/worker-spec.ts'
 import type { ImageInfo } from '../engine/engine.ts'
 import type { HealthcheckSpec, MountSpec, NetworkAttachment } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'

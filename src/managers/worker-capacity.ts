@@ -1,5 +1,6 @@
 /** How much of the host the workers may have, and have: pure. */
-import type { StartWorker, WorkerCapacity } from '../domain/worker.ts'
+import type { WorkerCapacity } from '../domain/worker.ts'
+import type { StartWorker } from '../domain/worker-spec.ts'
 import type { EngineInfo } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import { memoryBytes } from '../policy/worker-policy.ts'

@@ -1,7 +1,7 @@
 /** One launch of a worker's container: started, given its private files, and waited for until it is ready. */
 import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { StartWorker } from '../domain/worker.ts'
+import type { StartWorker } from '../domain/worker-spec.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import { ContainerProcess } from './container-process.ts'

@@ -1,6 +1,7 @@
 /** One worker from its start to its removal: launched, watched, restarted when it dies, refreshed, stopped. */
 import { timestamp } from '../domain/common.ts'
-import type { RefreshWorker, StartWorker, Worker } from '../domain/worker.ts'
+import type { RefreshWorker, Worker } from '../domain/worker.ts'
+import type { StartWorker } from '../domain/worker-spec.ts'
 import type { ContainerState } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
 import { CommandGate } from './command-gate.ts'

@@ -1,6 +1,7 @@
 import type { Page } from '../domain/common.ts'
 import { timestamp } from '../domain/common.ts'
-import type { RefreshWorker, Snapshot, StartWorker, Worker, WorkerCapacity, Workspace } from '../domain/worker.ts'
+import type { RefreshWorker, Snapshot, Worker, WorkerCapacity } from '../domain/worker.ts'
+import type { StartWorker, Workspace } from '../domain/worker-spec.ts'
 import type { ContainerState, EngineInfo } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import { type CredentialSets, credentialsFor } from '../policy/credentials.ts'

@@ -1,5 +1,6 @@
 import { timestamp } from '../domain/common.ts'
-import type { StartWorker, Worker, WorkerStatus } from '../domain/worker.ts'
+import type { Worker, WorkerStatus } from '../domain/worker.ts'
+import type { StartWorker } from '../domain/worker-spec.ts'
 import type { ContainerState } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import { exitMeaning } from '../policy/exit-codes.ts'

@@ -1,6 +1,6 @@
 /** Whom a worker runs as, and where its home is. */
 import { posix } from 'node:path'
-import type { StartWorker } from '../domain/worker.ts'
+import type { StartWorker } from '../domain/worker-spec.ts'
 import type { ImageInfo } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import type { Profile } from '../policy/profiles.ts'

@@ -1,6 +1,6 @@
 /** What is mounted at /workspace: a host folder, a git worktree, a named volume, or a volume of the worker's own. */
 import { stat } from 'node:fs/promises'
-import type { StartWorker, Workspace } from '../domain/worker.ts'
+import type { StartWorker, Workspace } from '../domain/worker-spec.ts'
 import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import { isBeneath, type VolumeDecision } from '../policy/volumes.ts'

@@ -1,5 +1,5 @@
 /** What the exit code of a worker means, and what follows from it: pure. */
-import type { ExitMeaning } from '../domain/worker.ts'
+import type { ExitMeaning } from '../domain/worker-spec.ts'
 
 /** Codes by their usual meaning among agents' workers; a request may replace any of them. */
 const DEFAULTS: Readonly<Record<string, ExitMeaning>> = {

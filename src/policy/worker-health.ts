@@ -1,5 +1,6 @@
 /** When a worker is not healthy: pure. */
-import type { HealthReason, StartWorker } from '../domain/worker.ts'
+import type { HealthReason } from '../domain/worker.ts'
+import type { StartWorker } from '../domain/worker-spec.ts'
 
 export interface WorkerCondition {
   status: string

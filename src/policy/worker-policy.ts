@@ -1,7 +1,7 @@
 /** From a worker's request and a profile to what the engine is asked for: pure. */
 import { posix } from 'node:path'
 import { parseMemorySize } from '../domain/memory-size.ts'
-import type { Command, StartWorker } from '../domain/worker.ts'
+import type { Command, StartWorker } from '../domain/worker-spec.ts'
 import type { HealthcheckSpec, MountSpec, SandboxSpec, TmpfsSpec } from '../engine/spec.ts'
 import { type ContainerPlan, gpuSpec } from './container-policy.ts'
 import type { Profile } from './profiles.ts'

@@ -3,12 +3,10 @@ import { z } from 'zod'
 import { ReadLogs } from '../domain/output.ts'
 import { problems } from '../domain/problem.ts'
 import {
-  EnsureWorker,
   ListWorkers,
   RefreshWorker,
   Snapshot,
   SnapshotWorker,
-  StartWorker,
   StopWorker,
   Worker,
   WorkerById,
@@ -16,6 +14,7 @@ import {
   WorkerPage,
   WorkerStats,
 } from '../domain/worker.ts'
+import { EnsureWorker, StartWorker } from '../domain/worker-spec.ts'
 import { AppError } from '../errors.ts'
 import type { Idempotency } from '../managers/idempotency.ts'
 import type { LogReader } from '../managers/log-reader.ts'

@@ -9,14 +9,8 @@ import { ListRelics, StartRelic, StopRelic } from '../../../src/domain/relic.ts'
 import { CleanupNetworks, CleanupOrphans, CleanupSession, ListSessions } from '../../../src/domain/session.ts'
 import { ListStats, OneStatsQuery } from '../../../src/domain/stats.ts'
 import { ExecuteTool, ListTools } from '../../../src/domain/tool.ts'
-import {
-  EnsureWorker,
-  ListWorkers,
-  RefreshWorker,
-  SnapshotWorker,
-  StartWorker,
-  StopWorker,
-} from '../../../src/domain/worker.ts'
+import { ListWorkers, RefreshWorker, SnapshotWorker, StopWorker } from '../../../src/domain/worker.ts'
+import { EnsureWorker, StartWorker } from '../../../src/domain/worker-spec.ts'
 
 const TOOL = { tool_name: 'sum', session_id: 's1', image: 'python:3.13' }
 const RELIC = { relic_name: 'db', session_id: 's1', image: 'postgres:17' }

@@ -1,15 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { z } from 'zod'
-import {
-  Command,
-  ContainerUser,
-  EnsureWorker,
-  ListWorkers,
-  RefreshWorker,
-  SnapshotWorker,
-  StartWorker,
-  StopWorker,
-} from '../../../src/domain/worker.ts'
+import { ListWorkers, RefreshWorker, SnapshotWorker, StopWorker } from '../../../src/domain/worker.ts'
+import { Command, ContainerUser, EnsureWorker, StartWorker } from '../../../src/domain/worker-spec.ts'
 
 const LEAST = { worker_id: 'w1', image: 'python:3.13' }
 

@@ -1,6 +1,6 @@
 import { StartRelic } from '../../../src/domain/relic.ts'
 import { ExecuteTool } from '../../../src/domain/tool.ts'
-import { StartWorker } from '../../../src/domain/worker.ts'
+import { StartWorker } from '../../../src/domain/worker-spec.ts'
 
 /** A tool request as a route would hand it on, with these fields beside the least that it needs. */
 export function toolRequest(fields: object = {}): ExecuteTool {
