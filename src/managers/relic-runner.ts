@@ -31,6 +31,7 @@ export class RelicRunner {
   readonly #detach = new AbortController()
   #wanted: 'running' | 'stopped' = 'running'
   #process: ContainerProcess | undefined
+  #watching: Promise<void> = Promise.resolve()
 
   constructor(deps: RelicRunnerDeps, record: RelicRecord, prober: RelicProber) {
     this.#deps = deps
@@ -81,7 +82,7 @@ export class RelicRunner {
     })
     // One that was being restarted when the earlier process ended is as healthy as its next probe.
     if (view.status === 'starting') void this.#untilHealthy(this.#detach.signal).catch(() => {})
-    void this.#supervise()
+    this.#watching = this.#supervise()
   }
 
   /** Starts the container and waits until it is healthy; from then on it is watched. */
@@ -93,7 +94,7 @@ export class RelicRunner {
       this.#wanted = 'stopped'
       throw error
     }
-    void this.#supervise()
+    this.#watching = this.#supervise()
   }
 
   /** Resolves when all output of an ended process is in its log. */
@@ -196,7 +197,7 @@ export class RelicRunner {
       }
       const pause = restartPause(this.#record.entry.view.restarts)
       await this.#record.update({ status: 'starting', restarts: this.#record.entry.view.restarts + 1 })
-      await sleep(pause, undefined, { signal: this.#detach.signal })
+      await sleep(pause, undefined, { signal: this.signal }).catch(() => this.#detach.signal.throwIfAborted())
       if (this.#wanted !== 'running') return false
       this.#deps.log.warn(
         {
@@ -257,13 +258,16 @@ export class RelicRunner {
     )
   }
 
-  /** Ends the process where one runs, and waits for the rest of its output. */
+  /** Ends the process where one runs, and waits for the rest of its output and for who watches it. */
   async halt(graceSeconds: number): Promise<void> {
     this.#wanted = 'stopped'
+    this.interrupt('stopped')
     await this.#deps.forwarder.close(this.#record.entry.id)
     const { containerId } = this.#record.entry
     if (this.#process !== undefined) await this.#process.halt(graceSeconds)
     else if (containerId !== null) await this.#deps.engine.containers.kill(containerId)
+    await this.#watching
+    await this.drained()
   }
 
   /** Kills what runs of a start that failed. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Client, sh } from '../fixtures/client.ts'
 import { DEBIAN, HTTPD, TOOLBOX, UNREACHABLE } from '../fixtures/images.ts'
@@ -236,6 +237,30 @@ describe('a relic that runs', () => {
       .poll(async () => (await client.get(path)).body, { timeout: 20_000 })
       .toMatchObject({ status: 'failed', failure: { code: 'killed' }, internal_url: null })
     await client.post('/containers/cleanup/session', { session_id })
+  })
+
+  it('is started once where a caller restarts it while it waits for its own restart', async () => {
+    const session_id = newSession()
+    const command = sh(
+      'mkdir /tmp/w; : > /tmp/w/health; httpd -p 8000 -h /tmp/w; while sleep 0.2; do cat /proc/uptime; done',
+    )
+    const { body } = await start({ session_id, image: TOOLBOX, command, restart_policy: { max_retries: 9 } })
+    const path = `/containers/relic/${body.relic_id}`
+    const relic = async () => (await client.get(path)).body
+    for (const restarts of [1, 2, 3]) {
+      await service.engine.containers.kill(body.container_id)
+      await expect.poll(relic, { timeout: 20_000 }).toMatchObject({ status: 'healthy', restarts })
+    }
+    // The pause before the fourth is 1.6 seconds.
+    await service.engine.containers.kill(body.container_id)
+    await expect.poll(relic).toMatchObject({ status: 'starting', restarts: 4 })
+    expect((await client.post(`${path}/restart`)).body).toMatchObject({ status: 'healthy', restarts: 5 })
+    const { started_at } = await relic()
+    await sleep(3_000)
+    expect(await relic()).toMatchObject({ status: 'healthy', restarts: 5, started_at })
+    const lines = (await client.get(`${path}/logs`)).text.trimEnd().split('\n')
+    expect(lines).toHaveLength(new Set(lines).size)
+    await client.post('/containers/cleanup/session', { session_id, force: true })
   })
 
   it('tells its health with the last probes', async () => {
