@@ -1,4 +1,4 @@
-/** One worker from its start to its removal: launched, watched, restarted when it dies, refreshed, stopped. */
+/** The changes to one worker, one at a time: start, stop, restart, refresh, pause, resume and removal. */
 import { timestamp } from '../domain/common.ts'
 import type { RefreshWorker, Worker } from '../domain/worker.ts'
 import type { StartWorker } from '../domain/worker-spec.ts'
@@ -8,19 +8,14 @@ import { CommandGate } from './command-gate.ts'
 import { forgetCommands } from './exec-records.ts'
 import type { LogReader } from './log-reader.ts'
 import { Turns } from './turns.ts'
-import {
-  type BlueprintDeps,
-  type MadeContainer,
-  newNonce,
-  WorkerBlueprint,
-  type WorkerDecision,
-} from './worker-blueprint.ts'
+import { newNonce, type WorkerDecision } from './worker-blueprint.ts'
+import { WorkerContainer, type WorkerContainerDeps } from './worker-container.ts'
 import { BREACH, startFailure, startProblem, WorkerEnded, WorkerInterrupted } from './worker-problem.ts'
 import { DELETED, type WorkerEntry, WorkerRecord } from './worker-record.ts'
 import { type RunnerDeps, WorkerRunner } from './worker-runner.ts'
 import { sharedRepository } from './worker-workspace.ts'
 
-export interface WorkerLifeDeps extends BlueprintDeps, RunnerDeps {
+export interface WorkerLifeDeps extends WorkerContainerDeps, RunnerDeps {
   logs: LogReader
 }
 
@@ -32,7 +27,7 @@ export class WorkerLife {
   readonly commands = new CommandGate()
   readonly #deps: WorkerLifeDeps
   readonly #record: WorkerRecord
-  readonly #decide: () => WorkerDecision
+  readonly #container: WorkerContainer
   readonly #runner: WorkerRunner
   #removing = false
   /** One change at a time. */
@@ -42,9 +37,9 @@ export class WorkerLife {
   constructor(deps: WorkerLifeDeps, entry: WorkerEntry, request: StartWorker, decide: () => WorkerDecision) {
     this.#deps = deps
     this.#record = new WorkerRecord(deps.store, entry, request)
-    this.#decide = decide
+    this.#container = new WorkerContainer(deps, this.#record, decide)
     this.#runner = new WorkerRunner(deps, this.#record, {
-      blueprint: () => this.#blueprint(),
+      blueprint: () => this.#container.blueprint(),
       repository: () => sharedRepository(request.workspace, deps),
       onBreach: () => void this.#endForBreach(),
     })
@@ -69,7 +64,7 @@ export class WorkerLife {
       const { volumes } = this.#deps
       const before = new Set(await volumes.workerVolumes(this.entry.name))
       try {
-        await this.#create()
+        await this.#container.create(this.#runner.signal)
         await this.#runner.bringUp()
       } catch (error) {
         throw await this.#undo(error, before)
@@ -101,8 +96,7 @@ export class WorkerLife {
       const wasLive = this.#record.isLive
       await this.#runner.halt(graceSeconds)
       if (wasLive) {
-        const { containerId } = this.entry
-        const state = containerId === null ? undefined : await this.#deps.engine.containers.inspect(containerId)
+        const state = await this.#container.inspect()
         await this.#record.update({
           status: 'stopped',
           stopped_at: timestamp(state?.finishedAt),
@@ -169,18 +163,14 @@ export class WorkerLife {
 
   async #remove(graceSeconds: number, options: { keepVolumes?: boolean }): Promise<void> {
     if (this.entry.status === DELETED) return
-    const { docker, engine, store, volumes } = this.#deps
     await this.#runner.halt(graceSeconds)
-    if (this.entry.containerId !== null) await docker.remove(this.entry.containerId)
-    if (!options.keepVolumes) {
-      for (const name of await volumes.workerVolumes(this.entry.name)) await engine.volumes.remove(name)
-    }
-    this.entry.containerId = null
+    await this.#container.remove()
+    if (!options.keepVolumes) await this.#container.removeVolumes()
+    this.#container.forget()
     this.entry.live = false
     this.entry.request = null
-    this.entry.view.container_id = null
     await this.#record.update({ status: 'stopped', stopped_at: this.entry.view.stopped_at ?? timestamp() }, DELETED)
-    await store.spools.remove(this.entry.id)
+    await this.#deps.store.spools.remove(this.entry.id)
   }
 
   /** Leaves the worker running for the next start of the service. */
@@ -194,17 +184,11 @@ export class WorkerLife {
   }
 
   async #again(): Promise<Worker> {
-    const { containers } = this.#deps.engine
-    const { containerId } = this.entry
     this.#runner.renew()
     this.entry.view.restarts = 0
-    const state = containerId === null ? undefined : await containers.inspect(containerId)
+    const present = await this.#container.inspect()
     try {
-      // Without its container, or the network of it, a new one takes its place.
-      if (state === undefined || !(await this.#networkIsThere())) {
-        if (state !== undefined) await this.#deps.docker.remove(state.id)
-        await this.#create()
-      }
+      await this.#container.ensure(present, this.#runner.signal)
       await this.#runner.bringUp()
     } catch (error) {
       throw await this.#giveUp(error)
@@ -239,25 +223,19 @@ export class WorkerLife {
     return problem
   }
 
-  async #networkIsThere(): Promise<boolean> {
-    const { id } = this.entry.view.network
-    return id === null || this.#deps.networks.exists(id)
-  }
-
   async #replace(graceSeconds: number): Promise<Worker> {
     const { docker } = this.#deps
-    const old = this.entry.containerId
-    const { container_name, image_id, user, home, network } = this.entry.view
+    const old = this.#container.current
     const wasLive = this.#record.isLive
     if (this.entry.view.status === 'paused') await this.#thaw()
     this.#runner.renew()
     // The old one is the worker's container until the new one takes its place: a crash goes on with it.
-    const made = await this.#make()
+    const made = await this.#container.make(this.#runner.signal)
     try {
       // What is found in this state after a crash is started again.
       if (wasLive) await this.#record.update({ status: 'starting' })
       await this.#runner.halt(graceSeconds)
-      await this.#adopted(made)
+      await this.#container.take(made)
       this.#runner.renew()
       await this.#runner.bringUp()
     } catch (error) {
@@ -265,20 +243,19 @@ export class WorkerLife {
       // Ended first: only then is what it wrote complete.
       await this.#runner.halt(0)
       const problem = await this.#problem(error)
-      this.entry.containerId = old
-      Object.assign(this.entry.view, { container_id: old, container_name, image_id, user, home, network })
-      await this.#record.save()
+      await this.#container.putBack(old)
       docker.removeLater(made.id)
       this.#deps.log.warn(
         { event: 'worker.refresh_failed', worker_id: this.entry.name, error: problem.message },
         'a worker could not be refreshed and keeps its container',
       )
       this.#runner.renew()
-      if (wasLive && old !== null) await this.#runner.bringUp().catch((failure: unknown) => this.#giveUp(failure))
+      if (wasLive && old.container_id !== null)
+        await this.#runner.bringUp().catch((failure: unknown) => this.#giveUp(failure))
       else await this.#record.update({ status: 'stopped' })
       throw problem
     }
-    if (old !== null) docker.removeLater(old)
+    if (old.container_id !== null) docker.removeLater(old.container_id)
     await this.#record.update({
       status: this.entry.view.status,
       restarts: 0,
@@ -289,37 +266,6 @@ export class WorkerLife {
     return this.entry.view
   }
 
-  /** Makes the container that is the worker's from now on. */
-  async #create(): Promise<void> {
-    await this.#adopted(await this.#make())
-  }
-
-  /** Makes a container; its mark is in the store before it is on the engine. */
-  async #make(): Promise<MadeContainer> {
-    this.entry.nonce = newNonce()
-    await this.#record.save()
-    const identity = { recordId: this.entry.id, nonce: this.entry.nonce }
-    return this.#blueprint().create(identity, this.#runner.signal)
-  }
-
-  async #adopted(made: MadeContainer): Promise<void> {
-    this.entry.containerId = made.id
-    Object.assign(this.entry.view, {
-      container_id: made.id,
-      container_name: made.name,
-      image: made.image.reference,
-      image_id: made.image.id,
-      user: made.user,
-      home: made.home,
-      network: made.network,
-    })
-    await this.#record.save()
-  }
-
-  #blueprint(): WorkerBlueprint {
-    return new WorkerBlueprint(this.#deps, this.request, this.#decide())
-  }
-
   async #thaw(): Promise<void> {
     await this.#deps.engine.containers.resume(this.#record.containerId)
     await this.#record.update({ status: 'running' })
@@ -327,27 +273,25 @@ export class WorkerLife {
 
   /** A start that failed leaves nothing that was not there before, or its stopped container where that was asked for. */
   async #undo(error: unknown, volumesBefore: ReadonlySet<string>): Promise<AppError> {
-    if (this.#runner.isDetached) return new AppError('draining', 'The service is stopping', { retryAfterSeconds: 5 })
-    const { docker, engine, log, volumes } = this.#deps
-    const { containerId } = this.entry
+    if (this.#runner.isDetached) return draining()
+    const { log } = this.#deps
     const ended = error instanceof WorkerEnded ? error.state : undefined
     // Killed first: only then is what it wrote complete.
     await this.#runner.abandon()
     const problem = await this.#problem(error)
-    const keep = this.request.keep_on_failure && containerId !== null && !(error instanceof WorkerInterrupted)
+    const keep =
+      this.request.keep_on_failure && this.entry.containerId !== null && !(error instanceof WorkerInterrupted)
     if (!keep) {
       try {
-        if (containerId !== null) await docker.remove(containerId)
-        for (const name of await volumes.workerVolumes(this.entry.name))
-          if (!volumesBefore.has(name)) await engine.volumes.remove(name)
+        await this.#container.remove()
+        await this.#container.removeVolumes(volumesBefore)
       } catch (failure) {
         log.error(
           { event: 'worker.undo_failed', worker_id: this.entry.name, error: messageOf(failure) },
           'what a worker that failed to start left could not be removed',
         )
       }
-      this.entry.containerId = null
-      this.entry.view.container_id = null
+      this.#container.forget()
       this.entry.live = false
     }
     const failure = startFailure(problem, error)
