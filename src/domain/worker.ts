@@ -4,8 +4,6 @@ import { ContainerPath, Failure, named, PageQuery, SessionId, Timestamp } from '
 import { ContainerStats } from './stats.ts'
 import { ExitMeaning } from './worker-spec.ts'
 
-export type { StartWorker } from './worker-spec.ts'
-
 /** A worker's name in a path: what was never one is simply not found. */
 export const WorkerById = z.strictObject({ worker_id: z.string().max(128) })
 

@@ -12,8 +12,6 @@ import { DELETED, type RelicEntry, RelicRecord } from './relic-record.ts'
 import { RelicRunner, type RelicRunnerDeps } from './relic-runner.ts'
 import { Turns } from './turns.ts'
 
-export type { RelicEntry } from './relic-record.ts'
-
 export interface RelicLifeDeps extends RelicBlueprintDeps, RelicRunnerDeps {
   poller: HealthPoller
   logs: LogReader
