@@ -38,6 +38,10 @@ const start = (worker_id: string, request: Record<string, unknown> = {}) =>
 const containersOf = async (workerId: string) =>
   (await service.services.docker.list()).filter(({ owner }) => owner.kind === 'worker' && owner.name === workerId)
 
+/** A command that goes on when the test says `go`: however long a start takes, it is over before. */
+const whenTold = (command: string) => `until [ -f go ]; do sleep 0.05; done; ${command}`
+const go = (workerId: string) => client.send('PUT', `/containers/worker/${workerId}/files/go`, '')
+
 /** Cores and processes that the kernel gives a worker: the files of cgroup v2, or those of v1. */
 async function limitsInside(workerId: string): Promise<{ cpus: number; pids: number }> {
   const seen = await client.output(
@@ -330,8 +334,8 @@ describe('the life of a worker', () => {
   })
 
   it('is restarted three times with a growing pause, and then failed, with its logs', async () => {
-    const command = 'echo try; sleep 0.4; exit 7'
-    await client.startWorker('crashing', { command })
+    await client.startWorker('crashing', { command: whenTold('echo try; exit 7') })
+    await go('crashing')
     await expect.poll(async () => (await client.worker('crashing')).status, { timeout: 30_000 }).toBe('failed')
     expect(await client.worker('crashing')).toMatchObject({
       restarts: 3,
@@ -349,7 +353,8 @@ describe('the life of a worker', () => {
     [130, 'stopped', 'stopped'],
     [143, 'stopped', 'stopped'],
   ])('takes exit code %i for %s', async (code, status, meaning) => {
-    await client.startWorker(`code-${code}`, { command: `sleep 0.4; exit ${code}` })
+    await client.startWorker(`code-${code}`, { command: whenTold(`exit ${code}`) })
+    await go(`code-${code}`)
     await expect.poll(async () => (await client.worker(`code-${code}`)).status, { timeout: 10_000 }).toBe(status)
     expect(await client.worker(`code-${code}`)).toMatchObject({
       exit_code: code,
@@ -361,15 +366,17 @@ describe('the life of a worker', () => {
 
   it('takes exit codes as the caller says', async () => {
     const exit_codes = { '9': { meaning: 'all read', action: 'complete' }, '0': { meaning: 'again', action: 'fail' } }
-    await client.startWorker('own-codes', { command: 'sleep 0.4; exit 9', exit_codes })
+    await client.startWorker('own-codes', { command: whenTold('exit 9'), exit_codes })
+    await go('own-codes')
     await expect.poll(async () => (await client.worker('own-codes')).status, { timeout: 10_000 }).toBe('completed')
     expect((await client.worker('own-codes')).exit_meaning).toEqual({ meaning: 'all read', action: 'complete' })
     await client.delete('/containers/worker/own-codes')
   })
 
   it('tells out of memory by the engine’s word, and 137 alone as a kill', async () => {
-    const oom = 'sleep 0.4; x=a; while :; do x=$x$x; done'
+    const oom = whenTold('x=a; while :; do x=$x$x; done')
     await client.startWorker('oom', { command: oom, memory_limit: '32m', restart_policy: { max_retries: 0 } })
+    await go('oom')
     await expect.poll(async () => (await client.worker('oom')).status, { timeout: 20_000 }).toBe('failed')
     expect(await client.worker('oom')).toMatchObject({
       failure: { code: 'oom_killed' },
