@@ -131,6 +131,8 @@ export class SpoolWriter {
       this.#carry[stream] = Buffer.alloc(0)
     }
     await this.#flushing
+    // A mark behind what was lost at the very end: without it readers would not see the gap.
+    if (this.#broken) await this.#write({ fresh: true, records: [encodeMark(new Date(), this.#counts)] })
     this.#closed = true
     await this.#file?.close()
     this.#changed.emit('change')
@@ -150,22 +152,26 @@ export class SpoolWriter {
       const batch = this.#pending
       this.#pending = []
       for (const group of this.#bySegment(batch)) {
-        const bytes = Buffer.concat(group.records)
-        try {
-          const file = await this.#fileFor(group)
-          // `write` may take a part of it, on a disk that is filling up.
-          await file.writeFile(bytes)
-          this.#segmentBytes += bytes.length
-        } catch (error) {
-          this.#failure = error
-          await this.#abandonSegment()
-        }
-        this.#flushed += bytes.length
+        await this.#write(group)
       }
       this.#pendingBytes -= batch.reduce((sum, record) => sum + record.length, 0)
       this.#changed.emit('change')
     }
     this.#flushing = undefined
+  }
+
+  async #write(group: Group): Promise<void> {
+    const bytes = Buffer.concat(group.records)
+    try {
+      const file = await this.#fileFor(group)
+      // `write` may take a part of it, on a disk that is filling up.
+      await file.writeFile(bytes)
+      this.#segmentBytes += bytes.length
+    } catch (error) {
+      this.#failure = error
+      await this.#abandonSegment()
+    }
+    this.#flushed += bytes.length
   }
 
   /** Cuts off what a failed write left of its records; readers find a gap, and then the next segment. */
