@@ -5,7 +5,7 @@
  */
 
 /** Known to every room, and know only each other. */
-const GROUND = ['domain', 'errors', 'labels', 'version']
+const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'version']
 
 /** What each room of src/ may import beside itself. */
 const ROOMS = {
@@ -24,6 +24,7 @@ const ROOMS = {
   'config-file': ['policy', 'engine/spec', ...GROUND],
   domain: GROUND,
   errors: GROUND,
+  failpoints: GROUND,
   labels: GROUND,
   version: GROUND,
 }

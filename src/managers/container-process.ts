@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Attachment, ContainerState, Engine, OutputChunk } from '../engine/engine.ts'
+import { failpoint } from '../failpoints.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Spools } from '../store/spools.ts'
 import { untilEnded } from './container-end.ts'
@@ -55,8 +56,10 @@ export class ContainerProcess {
       stdin: stdin !== undefined,
       signal: options.detach,
     })
+    failpoint('process.attached')
     try {
       await containers.start(options.containerId)
+      failpoint('process.started')
       if (stdin !== undefined) await pipeline(stdin, attachment.stdin)
     } catch (error) {
       attachment.close()

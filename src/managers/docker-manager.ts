@@ -1,6 +1,7 @@
 import type { ContainerSummary, Engine } from '../engine/engine.ts'
 import type { NetworkAttachment } from '../engine/spec.ts'
 import { AppError, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import { decodeLabels, encodeLabels, isReservedLabel, type Labels, type Ownership, ownedBy } from '../labels.ts'
 import type { ContainerPlan } from '../policy/container-policy.ts'
 import type { Log } from './log.ts'
@@ -45,7 +46,8 @@ export class DockerManager {
 
   /** Creates a container, without starting it, and answers its id. */
   async create(intent: ContainerIntent): Promise<string> {
-    return this.#engine.containers.create({
+    failpoint('container.create')
+    const id = await this.#engine.containers.create({
       ...intent.plan,
       resources: { ...intent.plan.resources, cpus: Math.min(intent.plan.resources.cpus, this.#cores) },
       name: intent.containerName,
@@ -54,6 +56,8 @@ export class DockerManager {
       // Ours last: neither the caller's nor the image's labels can take their place.
       labels: { ...intent.labels, ...encodeLabels({ ...intent.owner, instance: this.#instance }) },
     })
+    failpoint('container.created')
+    return id
   }
 
   /** Our containers, running or not. */
@@ -71,7 +75,10 @@ export class DockerManager {
     setTimeout(() => this.#removing.delete(containerId), TOLD_WITHIN_MS).unref()
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#engine.containers.remove(containerId)
+        failpoint('container.remove')
+        const removed = await this.#engine.containers.remove(containerId)
+        failpoint('container.removed')
+        return removed
       } catch (error) {
         // A busy file system lets go within moments.
         if (attempt >= REMOVE_TRIES) throw error

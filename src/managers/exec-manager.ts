@@ -3,6 +3,7 @@ import { type Page, timestamp } from '../domain/common.ts'
 import type { Exec, ExecRequest, ExecStatus } from '../domain/exec.ts'
 import type { Engine } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import type { Entry } from '../store/records.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
@@ -150,6 +151,7 @@ export class ExecManager {
     }
     await store.sessions.noteActivity(entry.sessionId)
     await store.execs.insert(entry)
+    failpoint('exec.recorded')
     const detach = this.#detach.signal
     let command: WorkerCommand
     let spool: SpoolWriter
@@ -174,6 +176,7 @@ export class ExecManager {
         cause: error,
       })
     }
+    failpoint('exec.started')
     spool.state({ status: 'running', at: view.started_at })
     let reason: 'timeout' | 'cancelled' | undefined
     const end = async (why: 'timeout' | 'cancelled') => {
@@ -211,6 +214,7 @@ export class ExecManager {
     } catch (error) {
       failure = { code: 'engine_error', message: messageOf(error), hint: null }
     }
+    failpoint('exec.ended')
     if (this.#detach.signal.aborted) return entry.view
     const { status, failure: cause } = outcomeOf(exitCode, reasonOf(), failure)
     const { stdout, stderr } = capture

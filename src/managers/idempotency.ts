@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { AppError } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import type { IdempotencyKeys } from '../store/idempotency-keys.ts'
 import { InFlight } from './in-flight.ts'
 
@@ -46,6 +47,7 @@ export class Idempotency {
       .update(`${name}\n${JSON.stringify(body)}`)
       .digest('hex')
     const claim = await this.#keys.claim({ key, digest, resource: newId() })
+    failpoint('idempotency.claimed')
     if (claim.digest !== digest) {
       throw new AppError('idempotency_key_reused', `The key "${key}" was used for another request`, {
         hint: 'Use a new key for each request, and the same key only to repeat one.',

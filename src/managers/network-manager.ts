@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Engine, NetworkState } from '../engine/engine.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import { decodeLabels, encodeLabels, ownedBy } from '../labels.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
@@ -131,7 +132,9 @@ export class NetworkManager {
       if (state === undefined) return false
       for (const containerId of state.containers) await this.#engine.networks.disconnect(network.id, containerId)
       try {
+        failpoint('network.remove')
         const removed = await this.#engine.networks.remove(network.id)
+        failpoint('network.removed')
         this.#log.info({ event: 'network.removed', network: network.name }, 'network removed')
         return removed
       } catch (error) {
@@ -154,7 +157,9 @@ export class NetworkManager {
       this.#reserved.add(cidr)
       if (prefix === SESSION_PREFIX) this.#nextIndex = index + 1
       try {
+        failpoint('network.create')
         const id = await this.#engine.networks.create({ name, subnet: cidr, internal: true, isolated, labels })
+        failpoint('network.created')
         this.#log.info(
           { event: 'network.created', network: name, session_id: session, subnet: cidr },
           'network created',

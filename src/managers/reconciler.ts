@@ -3,6 +3,7 @@ import type { CleanupReport } from '../domain/session.ts'
 import { hasEnded, type ToolStatus } from '../domain/tool.ts'
 import type { Engine, VolumeState } from '../engine/engine.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import { decodeLabels, ownedBy } from '../labels.ts'
 import type { Store } from '../store/store.ts'
 import type { DockerManager, OwnedContainer } from './docker-manager.ts'
@@ -80,6 +81,7 @@ export class Reconciler {
   reconcile({ graceMs = GRACE_MS }: ReconcileOptions = {}): Promise<void> {
     return this.#working.share('reconcile', async () => {
       await this.#settleRecords(graceMs)
+      failpoint('reconcile.settled')
       await this.sweep({ dryRun: false, graceMs })
     })
   }
@@ -88,6 +90,7 @@ export class Reconciler {
   async #settleRecords(graceMs: number): Promise<void> {
     const { docker, log, relics, store, tools, workers } = this.#options
     const containers = await docker.list()
+    failpoint('reconcile.listed')
     const before = Date.now() - graceMs
     const orphaned = (entry: { id: string }, isKept: boolean) => !isKept && madeAt(entry.id) <= before
     const counts = { tools: 0, relics: 0, workers: 0, queued: 0 }

@@ -3,6 +3,7 @@ import { timestamp } from '../domain/common.ts'
 import type { Relic, RelicHealth, StartRelic } from '../domain/relic.ts'
 import type { ContainerState } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import type { HealthPoller } from './health-poller.ts'
 import type { LogReader } from './log-reader.ts'
 import { createRelic, type RelicBlueprintDeps, type RelicDecision } from './relic-blueprint.ts'
@@ -54,9 +55,12 @@ export class RelicLife {
       const spool = await this.#record.openSpool()
       spool.state({ status: this.entry.view.status, at: timestamp() })
       await this.#create(signal)
+      failpoint('relic.created')
       await this.#runner.bringUp(signal)
+      failpoint('relic.healthy')
     } catch (error) {
       if (this.#runner.isDetached) throw new AppError('draining', 'The service is stopping', { retryAfterSeconds: 5 })
+      failpoint('relic.undo')
       throw await this.#undo(error, deadline.aborted)
     }
     return this.entry.view

@@ -2,6 +2,7 @@ import type { Page } from '../domain/common.ts'
 import type { CleanupReport, RenewSession, Session, SessionSummary } from '../domain/session.ts'
 import type { Engine } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import { ownedBy } from '../labels.ts'
 import type { SessionRow } from '../store/sessions.ts'
 import type { Store } from '../store/store.ts'
@@ -126,6 +127,7 @@ export class SessionManager {
         report.errors.push({ resource, message: messageOf(error) })
       })
     }
+    failpoint('session.ending')
     const began = performance.now()
     const grace = force ? 0 : STOP_GRACE_SECONDS
     const before = await docker.list({ session: sessionId })
@@ -151,6 +153,7 @@ export class SessionManager {
         }),
       ),
     )
+    failpoint('session.emptied')
     await attempt('network', async () => {
       const network = await networks.get(sessionId)
       if (network !== undefined && (await networks.remove(network))) report.networks_removed += 1
@@ -168,6 +171,7 @@ export class SessionManager {
     await attempt('built images', () => images.removeBuilt(sessionId))
     // What is left is told, and keeps its session so that the call can be repeated.
     if (report.errors.length === 0) await store.sessions.remove(sessionId, reason)
+    failpoint('session.ended')
     const { errors, ...counts } = report
     log.info(
       {

@@ -5,6 +5,7 @@ import { timestamp } from '../domain/common.ts'
 import { type ExecuteTool, hasEnded, type RunTimings, type ToolRun, type ToolStatus } from '../domain/tool.ts'
 import type { Attachment, ContainerState, Engine, PathStat } from '../engine/engine.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import { planTool } from '../policy/container-policy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
@@ -62,6 +63,7 @@ export class ToolExecution {
   #endReason: EndReason | undefined
   /** The engine was asked to start its process: it must not be asked again. */
   #startAsked = false
+  #wasKilled = false
   #ownVolumes: readonly string[] = []
 
   /** `release` is called when the process has ended, or will not be. */
@@ -92,6 +94,7 @@ export class ToolExecution {
     await this.#settling(async () => {
       const { view } = this.entry
       await this.#output.open(view)
+      failpoint('tool.turn')
       view.timings.queue_ms = Math.max(0, Date.now() - Date.parse(view.queued_at))
       for (let attempt = 1; ; attempt++) {
         try {
@@ -214,6 +217,7 @@ export class ToolExecution {
       this.#abort.signal,
     )
     this.#ownVolumes = prepared.ownVolumes
+    failpoint('tool.prepared')
     this.#timed('image_ms', began)
     return { ...prepared, profile }
   }
@@ -247,11 +251,13 @@ export class ToolExecution {
         this.#deps.collector.outputBefore(containerId),
       ])
       attachment = attached
+      failpoint('tool.attached')
       await placeInputFiles(engine.containers, containerId, folders, this.#abort.signal)
       // An input file in /output changes it before the tool does.
       const reference = folders.files.length === 0 ? before : await this.#deps.collector.outputBefore(containerId)
       this.#timed('create_ms', began)
       this.#abort.signal.throwIfAborted()
+      failpoint('tool.filled')
       return await this.#startProcess(containerId, attached, image, reference)
     } finally {
       attachment?.close()
@@ -267,6 +273,7 @@ export class ToolExecution {
     const { engine } = this.#deps
     const began = performance.now()
     await this.#startContainer(containerId)
+    failpoint('tool.started')
     const startedAt = new Date()
     this.#timed('start_ms', began)
     if (this.#request.stdin !== undefined) {
@@ -287,6 +294,7 @@ export class ToolExecution {
       },
       containerId,
     )
+    failpoint('tool.running')
     return this.#watch(containerId, usage, startedAt, before)
   }
 
@@ -330,7 +338,9 @@ export class ToolExecution {
     } finally {
       clearTimeout(timer)
     }
+    failpoint('tool.ended')
     await this.#output.drained()
+    failpoint('tool.drained')
     this.entry.view.resource_usage = usage?.stop() ?? null
     const began = state?.startedAt ?? startedAt
     // An engine stamps the start of a very short run after its end.
@@ -349,6 +359,7 @@ export class ToolExecution {
       }
     }
     await this.#collect(containerId, before)
+    failpoint('tool.collected')
     const lostAt = this.#deps.engine.availability.lostAt?.getTime() ?? 0
     return outcomeOf(state, {
       reason: this.#endReason,
@@ -404,11 +415,13 @@ export class ToolExecution {
     if (!kept) this.entry.request = null
     // Its container stays until its end is stored: a next start of the service can still tell it from that.
     await this.#storeEnd()
+    failpoint('tool.stored')
     if (this.#detach.signal.aborted) return
     this.#output.state(view.status)
     await this.#output.seal().catch((error: unknown) => {
       log.error({ event: 'tool.log_cut', execution_id: this.entry.id, error: messageOf(error) }, 'a log has gaps')
     })
+    failpoint('tool.sealed')
     if (containerId !== null && !kept) docker.removeLater(containerId, this.#ownVolumes)
     log.info(
       {
@@ -460,7 +473,8 @@ export class ToolExecution {
       try {
         if (graceSeconds !== undefined) await containers.stop(containerId, graceSeconds)
         // Where it ended by itself in the meantime, its own end is what counts.
-        else if (!(await containers.kill(containerId))) this.#endReason = undefined
+        else if (!(await containers.kill(containerId)) && !this.#wasKilled) this.#endReason = undefined
+        this.#wasKilled = this.#endReason !== undefined
         return
       } catch (error) {
         this.#deps.log.warn(

@@ -11,6 +11,7 @@ import {
 } from '../domain/tool.ts'
 import type { ContainerState, EngineInfo } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import { type Profiles, profileFor, requireNetwork } from '../policy/profiles.ts'
 import { toolEnvironment } from '../policy/tool-environment.ts'
 import { mountOf } from '../policy/volumes.ts'
@@ -95,6 +96,7 @@ export class ToolManager {
       giveBack()
       throw error
     }
+    failpoint('tool.accepted')
     const waiting: Waiting = { id, sessionId, priority, giveBack }
     this.#waiting.set(id, waiting)
     const release = admission.enter(waiting)

@@ -4,6 +4,7 @@ import type { VolumeMount } from '../domain/common.ts'
 import type { Engine, MountedPath } from '../engine/engine.ts'
 import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import { decodeLabels, encodeLabels, ownedBy } from '../labels.ts'
 import {
   decideVolume,
@@ -167,6 +168,7 @@ export class VolumeResolver {
         name,
         encodeLabels({ instance: this.#instance, kind: 'volume', ...owner, nonce }),
       )
+    failpoint('volume.created')
     return { name, fresh: true }
   }
 }

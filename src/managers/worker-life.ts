@@ -4,6 +4,7 @@ import type { RefreshWorker, Worker } from '../domain/worker.ts'
 import type { StartWorker } from '../domain/worker-spec.ts'
 import type { ContainerState } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
 import { CommandGate } from './command-gate.ts'
 import { forgetCommands } from './exec-records.ts'
 import type { LogReader } from './log-reader.ts'
@@ -65,7 +66,9 @@ export class WorkerLife {
       const before = new Set(await volumes.workerVolumes(this.entry.name))
       try {
         await this.#container.create(this.#runner.signal)
+        failpoint('worker.created')
         await this.#runner.bringUp()
+        failpoint('worker.ready')
       } catch (error) {
         throw await this.#undo(error, before)
       }
@@ -93,6 +96,8 @@ export class WorkerLife {
   stop(graceSeconds: number): Promise<Worker> {
     this.#runner.interrupt('stopped')
     return this.#change(async () => {
+      // A start that failed has left nothing to stop.
+      if (!this.entry.live) return this.entry.view
       const wasLive = this.#record.isLive
       await this.#runner.halt(graceSeconds)
       if (wasLive) {
@@ -111,6 +116,7 @@ export class WorkerLife {
   /** Stops it where it runs, and starts the same container again. */
   restart(graceSeconds: number): Promise<Worker> {
     return this.#change(async () => {
+      this.#requireKept()
       await this.#runner.halt(graceSeconds)
       return this.#again()
     })
@@ -122,7 +128,12 @@ export class WorkerLife {
    */
   refresh({ timeout_seconds, when_busy, wait_seconds }: RefreshWorker): Promise<Worker> {
     const wait = when_busy === 'wait' ? wait_seconds * 1000 : 0
-    return this.commands.closed(wait, () => this.#change(() => this.#replace(timeout_seconds)))
+    return this.commands.closed(wait, () =>
+      this.#change(() => {
+        this.#requireKept()
+        return this.#replace(timeout_seconds)
+      }),
+    )
   }
 
   pause(): Promise<Worker> {
@@ -235,7 +246,9 @@ export class WorkerLife {
       // What is found in this state after a crash is started again.
       if (wasLive) await this.#record.update({ status: 'starting' })
       await this.#runner.halt(graceSeconds)
+      failpoint('worker.halted')
       await this.#container.take(made)
+      failpoint('worker.replaced')
       this.#runner.renew()
       await this.#runner.bringUp()
     } catch (error) {
@@ -255,6 +268,7 @@ export class WorkerLife {
       else await this.#record.update({ status: 'stopped' })
       throw problem
     }
+    failpoint('worker.refreshed')
     if (old.container_id !== null) docker.removeLater(old.container_id)
     await this.#record.update({
       status: this.entry.view.status,
@@ -308,6 +322,14 @@ export class WorkerLife {
     await this.#runner.drained()
     const tail = await this.#deps.logs.lastLines(this.entry.id, TAIL_LINES)
     return startProblem(error, this.entry.name, tail, this.entry.view.restarts)
+  }
+
+  /** Refuses what comes before the start, and what waited behind one that failed: nobody holds on to the worker then. */
+  #requireKept(): void {
+    if (this.entry.live && this.entry.view.status !== 'preparing') return
+    throw new AppError('conflict', `Worker "${this.entry.name}" has no container`, {
+      hint: `Start it with POST /containers/worker/${this.entry.name}/ensure.`,
+    })
   }
 
   /** A change that a removal rules out: refused at once, and again when its turn has come. */

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { Page } from '../domain/common.ts'
+import { failpoint } from '../failpoints.ts'
 import type { Database, RecordRow } from './database.ts'
 import type { Events, NewEvent } from './events.ts'
 
@@ -43,13 +44,16 @@ export class Records<Request, View> {
   }
 
   async insert(entry: Entry<Request, View>): Promise<void> {
+    failpoint('record.insert')
     await this.#database.transaction().execute(async (transaction) => {
       await transaction
         .insertInto('records')
         .values({ kind: this.#kind, ...this.#row(entry) })
         .execute()
+      failpoint('record.write')
       await this.#events.write(transaction, eventOf(this.#kind, entry))
     })
+    failpoint('record.inserted')
     await this.#events.told()
   }
 
@@ -71,8 +75,10 @@ export class Records<Request, View> {
     }
     await this.#database.transaction().execute(async (transaction) => {
       await update(transaction)
+      failpoint('record.write')
       await this.#events.write(transaction, eventOf(this.#kind, entry))
     })
+    failpoint('record.updated')
     await this.#events.told()
   }
 

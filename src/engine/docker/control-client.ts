@@ -1,14 +1,18 @@
 /**
  * Calls that answer once: dockerode's modem with a deadline on each. It is dialled directly, since
- * dockerode's own methods put options such as the abort signal into the body that they send.
+ * dockerode's own methods put options such as the abort signal into the body that they send, and for
+ * the bare response, since its own reading of one never settles where the connection breaks off.
  */
+import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { z } from 'zod'
 import { EngineError } from '../../errors.ts'
 import type { Breaker } from './breaker.ts'
-import { translate } from './faults.ts'
+import { refusal, translate } from './faults.ts'
 
 const DEADLINE_MS = 30_000
+/** The modem calls back with the response, whatever its status. */
+const ANY_STATUS = new Proxy<Record<number, true>>({}, { get: () => true })
 
 export interface ControlRequest {
   /** What the caller is about, for messages: "creating container x". */
@@ -19,6 +23,8 @@ export interface ControlRequest {
   /** Built from typed fields alone, never from a caller's object. */
   body?: object
   deadlineMs?: number
+  /** A 304 says that the goal is reached already; otherwise it is no answer. */
+  mayBeDone?: boolean
 }
 
 export class ControlClient {
@@ -37,26 +43,69 @@ export class ControlClient {
 
   /** As `call`, whatever the breaker says. */
   async probe(request: ControlRequest): Promise<unknown> {
-    const query = new URLSearchParams(request.query).toString()
-    // The modem appends `_query` behind a "?", and sends `_body`; both given, it adds nothing of its own.
-    const dial = {
-      path: `${request.path}?${query}`,
-      method: request.method,
-      options: { _query: {}, _body: request.body ?? {} },
-      abortSignal: AbortSignal.timeout(request.deadlineMs ?? DEADLINE_MS),
-      statusCodes: { 200: true, 201: true, 202: true, 204: true, 304: true },
+    const { doing } = request
+    try {
+      const { status, text } = await this.#exchange(request)
+      const answer = parsed(text)
+      if ([200, 201, 202, 204].includes(status) || (status === 304 && request.mayBeDone)) return answer
+      const message = typeof answer === 'object' && answer !== null && 'message' in answer ? answer.message : undefined
+      if (typeof message === 'string') throw refusal(doing, status, message)
+      // "It is not there" is believed in the engine's own form only: a proxy has its own 404.
+      const told = `status ${status} without a message`
+      if (status === 404) throw new EngineError('protocol', `The engine answered ${told} while ${doing}`)
+      throw refusal(doing, status, told)
+    } catch (error) {
+      throw translate(doing, error)
     }
-    return new Promise((resolve, reject) => {
-      this.#docker.modem.dial(dial, (error: unknown, answer: unknown) => {
-        if (error) reject(translate(request.doing, error))
-        else resolve(Buffer.isBuffer(answer) && answer.length === 0 ? null : answer)
-      })
-    })
   }
 
   /** As `call`, with the answer's shape checked: a daemon that sends another one is a `protocol` fault. */
   async read<T>(schema: z.ZodType<T>, request: ControlRequest): Promise<T> {
     return checked(schema, request.doing, await this.call(request))
+  }
+
+  #exchange(request: ControlRequest): Promise<{ status: number; text: string }> {
+    const query = new URLSearchParams(request.query).toString()
+    const deadline = AbortSignal.timeout(request.deadlineMs ?? DEADLINE_MS)
+    // The modem appends `_query` behind a "?", and sends `_body`; both given, it adds nothing of its own.
+    const dial = {
+      path: `${request.path}?${query}`,
+      method: request.method,
+      options: { _query: {}, _body: request.body ?? {} },
+      abortSignal: deadline,
+      isStream: true,
+      statusCodes: ANY_STATUS,
+    }
+    return new Promise((resolve, reject) => {
+      // An answer that Node drops, such as an upgrade that nobody asked for, is no event of the request.
+      deadline.addEventListener('abort', () => reject(deadline.reason), { once: true })
+      this.#docker.modem.dial(dial, (error: unknown, answer: unknown) => {
+        if (error) reject(error)
+        else whole(answer as IncomingMessage, deadline).then(resolve, reject)
+      })
+    })
+  }
+}
+
+async function whole(answer: IncomingMessage, deadline: AbortSignal): Promise<{ status: number; text: string }> {
+  const abort = () => answer.destroy(deadline.reason)
+  deadline.addEventListener('abort', abort, { once: true })
+  try {
+    const parts: Buffer[] = []
+    for await (const part of answer) parts.push(part as Buffer)
+    return { status: answer.statusCode ?? 0, text: Buffer.concat(parts).toString('utf8') }
+  } finally {
+    deadline.removeEventListener('abort', abort)
+  }
+}
+
+/** The value of an answer's JSON; its text where it is none, null where there is none. */
+function parsed(text: string): unknown {
+  if (text.trim() === '') return null
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
   }
 }
 

@@ -35,6 +35,7 @@ export async function* demultiplex(source: AsyncIterable<Buffer>): AsyncGenerato
           throw new EngineError('protocol', `The engine sent an output frame with the header ${header.toString('hex')}`)
         }
         header = Buffer.alloc(0)
+        if (type === SYSTEM_ERROR && remaining === 0) throw brokenOff('without a word')
         continue
       }
       const bytes = data.subarray(0, remaining)
@@ -44,14 +45,15 @@ export async function* demultiplex(source: AsyncIterable<Buffer>): AsyncGenerato
       if (stream !== undefined) yield { stream, bytes }
       else systemError.push(bytes)
       if (systemError.length > 0 && remaining === 0) {
-        throw new EngineError(
-          'failed',
-          `The engine broke off an output stream: ${Buffer.concat(systemError).toString('utf8')}`,
-        )
+        throw brokenOff(Buffer.concat(systemError).toString('utf8'))
       }
     }
   }
   if (remaining > 0 || header.length > 0) {
     throw new EngineError('unavailable', 'The engine ended an output stream in the middle of a frame')
   }
+}
+
+function brokenOff(words: string): EngineError {
+  return new EngineError('failed', `The engine broke off an output stream: ${words}`)
 }

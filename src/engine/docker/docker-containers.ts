@@ -21,9 +21,9 @@ import { type ControlClient, checked } from './control-client.ts'
 import { createContainerBody } from './create-options.ts'
 import { demultiplex } from './demux.ts'
 import { translate } from './faults.ts'
-import { fullId } from './ids.ts'
+import { FullId, fullId, ImageId, requireSame } from './ids.ts'
 import { jsonLines } from './json-lines.ts'
-import { ContainerDetails, ContainerListItem, stateOf, summaryOf } from './state.ts'
+import { ContainerDetails, ContainerListItem, Instant, stateOf, summaryOf } from './state.ts'
 import { StatsMessage, sampleOf } from './stats.ts'
 import { guarded, type StreamClient } from './stream-client.ts'
 
@@ -39,15 +39,17 @@ const COMMIT_DEADLINE_MS = 10 * 60_000
 const GO_MODE_DIR = 2 ** 31
 const GO_MODE_SYMLINK = 2 ** 27
 
-const Created = z.looseObject({ Id: z.string() })
+const Created = z.looseObject({ Id: FullId })
+const Waited = z.looseObject({ StatusCode: z.int() })
+const Committed = z.looseObject({ Id: ImageId })
 const PathStatHeader = z.looseObject({
   name: z.string(),
-  size: z.number(),
-  mode: z.number(),
-  mtime: z.string(),
+  size: z.int().nonnegative(),
+  mode: z.int().nonnegative(),
+  mtime: Instant,
   linkTarget: z.string().nullish(),
 })
-const ExecDetails = z.looseObject({ Running: z.boolean(), ExitCode: z.number().nullish() })
+const ExecDetails = z.looseObject({ Running: z.boolean(), ExitCode: z.int().nullish() })
 
 export class DockerContainers implements Containers {
   readonly #control: ControlClient
@@ -66,7 +68,7 @@ export class DockerContainers implements Containers {
       query: { name: spec.name },
       body: createContainerBody(spec),
     })
-    return fullId(Id)
+    return Id
   }
 
   async start(id: string): Promise<void> {
@@ -76,6 +78,7 @@ export class DockerContainers implements Containers {
         doing,
         method: 'POST',
         path: `/containers/${id}/start`,
+        mayBeDone: true,
         deadlineMs: START_DEADLINE_MS,
       })
     } catch (error) {
@@ -93,6 +96,7 @@ export class DockerContainers implements Containers {
         method: 'POST',
         path: `/containers/${fullId(id)}/stop`,
         query: { t: String(graceSeconds) },
+        mayBeDone: true,
         deadlineMs: graceSeconds * 1000 + STOP_MARGIN_MS,
       }),
     )
@@ -134,9 +138,9 @@ export class DockerContainers implements Containers {
 
   /** Waits for a removal that somebody else began: only then are volumes and networks of the container free. */
   async #untilGone(id: string): Promise<boolean> {
-    const until = Date.now() + REMOVE_DEADLINE_MS
+    const until = performance.now() + REMOVE_DEADLINE_MS
     while ((await this.inspect(id)) !== undefined) {
-      if (Date.now() > until) throw new EngineError('deadline', `Container ${id} is still being removed`)
+      if (performance.now() > until) throw new EngineError('deadline', `Container ${id} is still being removed`)
       await sleep(GONE_POLL_MS)
     }
     return true
@@ -147,8 +151,8 @@ export class DockerContainers implements Containers {
     const { body } = await this.#streams.open({ doing, method: 'POST', path: `/containers/${id}/wait`, signal })
     try {
       for await (const answer of jsonLines(body)) {
-        const { StatusCode } = checked(z.looseObject({ StatusCode: z.number() }), doing, answer)
-        if (Number.isInteger(StatusCode)) return
+        checked(Waited, doing, answer)
+        return
       }
     } catch (error) {
       throw translate(doing, error)
@@ -157,12 +161,11 @@ export class DockerContainers implements Containers {
   }
 
   async inspect(id: string): Promise<ContainerState | undefined> {
+    const doing = `inspecting container ${id}`
     try {
-      const details = await this.#control.read(ContainerDetails, {
-        doing: `inspecting container ${id}`,
-        method: 'GET',
-        path: `/containers/${fullId(id)}/json`,
-      })
+      const path = `/containers/${fullId(id)}/json`
+      const details = await this.#control.read(ContainerDetails, { doing, method: 'GET', path })
+      requireSame(id, details.Id, doing)
       return stateOf(details)
     } catch (error) {
       if (isEngineFault(error, 'not_found')) return undefined
@@ -304,7 +307,7 @@ export class DockerContainers implements Containers {
     const socket = await this.#streams.upgrade({
       doing,
       method: 'POST',
-      path: `/exec/${fullId(execId)}/start`,
+      path: `/exec/${execId}/start`,
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ Detach: false, Tty: false }),
       signal: options.signal,
@@ -345,7 +348,7 @@ export class DockerContainers implements Containers {
   async commit(id: string, options: CommitOptions): Promise<string> {
     const { reference, labels, entrypoint, command, user, workingDir, blankVariables } = options
     const tagAt = reference.lastIndexOf(':')
-    const { Id } = await this.#control.read(Created, {
+    const { Id } = await this.#control.read(Committed, {
       doing: `making an image of container ${id}`,
       method: 'POST',
       path: '/commit',

@@ -20,10 +20,12 @@ const API_CEILING = '1.51'
 const PING_DEADLINE_MS = 3_000
 const EVENTS_DEADLINE_MS = 10_000
 
+const ApiVersion = z.string().regex(/^1\.\d{1,3}$/, 'not an API version')
+
 const Version = z.looseObject({
   Version: z.string(),
-  ApiVersion: z.string(),
-  MinAPIVersion: z.string().nullish(),
+  ApiVersion: ApiVersion,
+  MinAPIVersion: ApiVersion.nullish(),
   Os: z.string().nullish(),
   Arch: z.string().nullish(),
   KernelVersion: z.string().nullish(),
@@ -31,8 +33,8 @@ const Version = z.looseObject({
 })
 
 const Info = z.looseObject({
-  NCPU: z.number(),
-  MemTotal: z.number(),
+  NCPU: z.int().positive(),
+  MemTotal: z.int().positive(),
   Driver: z.string().nullish(),
   DockerRootDir: z.string().nullish(),
   Runtimes: z.record(z.string(), z.unknown()).nullish(),
@@ -42,7 +44,7 @@ const EventMessage = z.looseObject({
   Action: z.string(),
   Actor: z.looseObject({ ID: z.string() }),
   /** Nanoseconds since 1970: more than a number holds exactly, and exact enough. */
-  timeNano: z.number(),
+  timeNano: z.number().min(0).max(8.64e21),
 })
 
 /** The Docker Engine API over dockerode (calls that answer once) and undici (calls that last). */

@@ -4,14 +4,17 @@ import type { Labels } from '../../labels.ts'
 import type { BuildOptions, ImageInfo, Images } from '../engine.ts'
 import { type ControlClient, checked } from './control-client.ts'
 import { labelFilter } from './docker-containers.ts'
+import { ImageId } from './ids.ts'
 import { jsonLines } from './json-lines.ts'
+import { Instant } from './state.ts'
 import { guarded, type StreamClient } from './stream-client.ts'
 
 const OUTPUT_TAIL = 8 * 1024
 
 const ImageDetails = z.looseObject({
-  Id: z.string(),
-  Created: z.string().nullish(),
+  Id: ImageId,
+  // Empty or left out where an image does not say.
+  Created: z.union([z.literal(''), Instant]).nullish(),
   Config: z
     .looseObject({
       Labels: z.record(z.string(), z.string()).nullish(),
@@ -30,10 +33,11 @@ const Progress = z.looseObject({
   id: z.string().optional(),
   stream: z.string().optional(),
   error: z.string().optional(),
+  errorDetail: z.looseObject({ message: z.string() }).optional(),
   aux: z.unknown().optional(),
 })
 
-const Built = z.looseObject({ ID: z.string() })
+const Built = z.looseObject({ ID: ImageId })
 
 export class DockerImages implements Images {
   readonly #control: ControlClient
@@ -52,7 +56,7 @@ export class DockerImages implements Images {
         path: `/images/${imagePath(reference)}/json`,
       })
       return {
-        id: Id.startsWith('sha256:') ? Id : `sha256:${Id}`,
+        id: prefixed(Id),
         createdAt: new Date(Created || 0),
         labels: Config?.Labels ?? {},
         user: Config?.User ?? '',
@@ -80,11 +84,16 @@ export class DockerImages implements Images {
         query: pullQuery(reference),
         signal,
       })
+      let lines = 0
       for await (const line of guarded(doing, jsonLines(body))) {
+        lines += 1
         const progress = checked(Progress, doing, line)
-        if (progress.error !== undefined) throw pullFailure(reference, progress.error)
+        const failure = progress.error ?? progress.errorDetail?.message
+        if (failure !== undefined) throw pullFailure(reference, failure)
         if (progress.status !== undefined) onProgress?.([progress.id, progress.status].filter(Boolean).join(': '))
       }
+      // Even of an image that is there an engine tells something.
+      if (lines === 0) throw new EngineError('unavailable', `The engine ended the stream while ${doing}`)
     } catch (error) {
       if (isEngineFault(error, 'not_found', 'failed', 'invalid', 'conflict'))
         throw pullFailure(reference, error.message, error)
@@ -116,14 +125,15 @@ export class DockerImages implements Images {
         tail = (tail + progress.stream).slice(-OUTPUT_TAIL)
         onOutput?.(progress.stream)
       }
-      if (progress.error !== undefined) {
-        throw new EngineError('build_failed', `The build failed: ${progress.error.trim()}`, {
+      const failure = progress.error ?? progress.errorDetail?.message
+      if (failure !== undefined) {
+        throw new EngineError('build_failed', `The build failed: ${failure.trim()}`, {
           logsTail: tail,
           hint: 'Mend the Dockerfile.',
         })
       }
       const built = Built.safeParse(progress.aux)
-      if (built.success) id = built.data.ID
+      if (built.success) id = prefixed(built.data.ID)
     }
     // A build that ends without an id has been cut off: only the engine's word makes it a success.
     if (id === undefined)
@@ -132,13 +142,13 @@ export class DockerImages implements Images {
   }
 
   async list(labels: Labels): Promise<string[]> {
-    const items = await this.#control.read(z.array(z.looseObject({ Id: z.string() })), {
+    const items = await this.#control.read(z.array(z.looseObject({ Id: ImageId })), {
       doing: 'listing images',
       method: 'GET',
       path: '/images/json',
       query: { filters: labelFilter(labels) },
     })
-    return items.map((item) => item.Id)
+    return items.map((item) => prefixed(item.Id))
   }
 
   async remove(id: string): Promise<boolean> {
@@ -160,6 +170,10 @@ function imagePath(reference: string): string {
     throw new EngineError('invalid', `"${reference.slice(0, 80)}" is not an image reference`)
   }
   return reference
+}
+
+function prefixed(id: string): string {
+  return id.startsWith('sha256:') ? id : `sha256:${id}`
 }
 
 /** Without a tag the engine would pull every tag of the repository. */

@@ -6,12 +6,13 @@ import type { NetworkSpec } from '../spec.ts'
 import type { ControlClient } from './control-client.ts'
 import { createNetworkBody } from './create-options.ts'
 import { carries, labelFilter } from './docker-containers.ts'
-import { fullId } from './ids.ts'
+import { FullId, fullId, requireSame } from './ids.ts'
+import { Instant } from './state.ts'
 
 const NetworkDetails = z.looseObject({
-  Id: z.string(),
-  Name: z.string(),
-  Created: z.string(),
+  Id: FullId,
+  Name: z.string().min(1),
+  Created: Instant,
   Internal: z.boolean(),
   Labels: z.record(z.string(), z.string()).nullish(),
   IPAM: z
@@ -30,22 +31,21 @@ export class DockerNetworks implements Networks {
   }
 
   async create(spec: NetworkSpec): Promise<string> {
-    const { Id } = await this.#control.read(z.looseObject({ Id: z.string() }), {
+    const { Id } = await this.#control.read(z.looseObject({ Id: FullId }), {
       doing: `creating network ${spec.name}`,
       method: 'POST',
       path: '/networks/create',
       body: createNetworkBody(spec),
     })
-    return fullId(Id)
+    return Id
   }
 
   async inspect(id: string): Promise<NetworkState | undefined> {
+    const doing = `inspecting network ${id}`
     try {
-      const details = await this.#control.read(NetworkDetails, {
-        doing: `inspecting network ${id}`,
-        method: 'GET',
-        path: `/networks/${fullId(id)}`,
-      })
+      const path = `/networks/${fullId(id)}`
+      const details = await this.#control.read(NetworkDetails, { doing, method: 'GET', path })
+      requireSame(id, details.Id, doing)
       return stateOf(details)
     } catch (error) {
       if (isEngineFault(error, 'not_found')) return undefined

@@ -4,13 +4,16 @@ import type { Labels } from '../../labels.ts'
 import type { VolumeState, Volumes } from '../engine.ts'
 import type { ControlClient } from './control-client.ts'
 import { carries, labelFilter } from './docker-containers.ts'
+import { requireSame } from './ids.ts'
+import { Instant } from './state.ts'
 
 const VolumeDetails = z.looseObject({
-  Name: z.string(),
-  CreatedAt: z.string().nullish(),
+  Name: z.string().min(1),
+  CreatedAt: Instant.nullish(),
   Labels: z.record(z.string(), z.string()).nullish(),
 })
-const VolumeList = z.looseObject({ Volumes: z.array(VolumeDetails).nullish() })
+// Null where there are none; what lacks the field is no list.
+const VolumeList = z.looseObject({ Volumes: z.array(VolumeDetails).nullable() })
 
 export class DockerVolumes implements Volumes {
   readonly #control: ControlClient
@@ -20,21 +23,22 @@ export class DockerVolumes implements Volumes {
   }
 
   async create(name: string, labels: Labels): Promise<void> {
-    await this.#control.call({
-      doing: `creating volume ${name}`,
+    const doing = `creating volume ${name}`
+    const { Name } = await this.#control.read(VolumeDetails, {
+      doing,
       method: 'POST',
       path: '/volumes/create',
       body: { Name: name, Driver: 'local', Labels: { ...labels } },
     })
+    requireSame(name, Name, doing)
   }
 
   async inspect(name: string): Promise<VolumeState | undefined> {
+    const doing = `inspecting volume ${name}`
     try {
-      const details = await this.#control.read(VolumeDetails, {
-        doing: `inspecting volume ${name}`,
-        method: 'GET',
-        path: `/volumes/${encodeURIComponent(name)}`,
-      })
+      const path = `/volumes/${encodeURIComponent(name)}`
+      const details = await this.#control.read(VolumeDetails, { doing, method: 'GET', path })
+      requireSame(name, details.Name, doing)
       return stateOf(details)
     } catch (error) {
       if (isEngineFault(error, 'not_found')) return undefined

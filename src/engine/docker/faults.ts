@@ -46,7 +46,9 @@ export function translate(doing: string, error: unknown): EngineError {
   }
   if (typeof statusCode === 'number') {
     const message =
-      typeof json === 'object' && json !== null && 'message' in json ? String(json.message) : messageOf(error)
+      typeof json === 'object' && json !== null && 'message' in json && typeof json.message === 'string'
+        ? json.message
+        : messageOf(error)
     return refusal(doing, statusCode, message)
   }
   if (name === 'TimeoutError') {

@@ -1,6 +1,10 @@
 /** The parts of inspect and list answers that are read, and their translation. */
 import { z } from 'zod'
 import type { ContainerState, ContainerSummary, EngineHealth } from '../engine.ts'
+import { FullId } from './ids.ts'
+
+/** RFC 3339, as Go writes it: with up to nine digits behind the seconds. */
+export const Instant = z.string().refine((text) => !Number.isNaN(Date.parse(text)), 'not a time')
 
 const Status = z.enum(['created', 'running', 'paused', 'exited', 'dead', 'restarting', 'removing'])
 /** Podman's further words, by the nearest of Docker's. */
@@ -16,28 +20,28 @@ const EngineStatus = z
   .pipe(Status)
 
 const PortBindings = z.record(
-  z.string(),
-  z.array(z.looseObject({ HostIp: z.string(), HostPort: z.string() })).nullable(),
+  z.string().regex(/^\d{1,5}(\/[a-z]+)?$/, 'not a port'),
+  z.array(z.looseObject({ HostIp: z.string(), HostPort: z.string().regex(/^\d{0,5}$/, 'not a port') })).nullable(),
 )
 
 export const ContainerDetails = z.looseObject({
-  Id: z.string(),
+  Id: FullId,
   Name: z.string(),
   Image: z.string(),
-  Created: z.string(),
+  Created: Instant,
   Config: z.looseObject({ Labels: z.record(z.string(), z.string()).nullish() }),
   State: z.looseObject({
     Status: EngineStatus,
-    ExitCode: z.number(),
+    ExitCode: z.int(),
     OOMKilled: z.boolean(),
     Error: z.string().nullish(),
-    StartedAt: z.string(),
-    FinishedAt: z.string(),
+    StartedAt: Instant,
+    FinishedAt: Instant,
     Health: z
       .looseObject({
         Status: z.string(),
-        FailingStreak: z.number(),
-        Log: z.array(z.looseObject({ Start: z.string(), ExitCode: z.number(), Output: z.string() })).nullish(),
+        FailingStreak: z.int(),
+        Log: z.array(z.looseObject({ Start: Instant, ExitCode: z.int(), Output: z.string() })).nullish(),
       })
       .nullish(),
   }),
@@ -109,13 +113,16 @@ function instant(text: string): Date | undefined {
   return text.startsWith('0001-') ? undefined : new Date(text)
 }
 
+/** What a Date can hold. */
+const LATEST_SECOND = 8.64e12
+
 export const ContainerListItem = z.looseObject({
-  Id: z.string(),
+  Id: FullId,
   Names: z.array(z.string()),
   ImageID: z.string(),
   Labels: z.record(z.string(), z.string()).nullish(),
   State: EngineStatus,
-  Created: z.number(),
+  Created: z.int().max(LATEST_SECOND),
 })
 
 export function summaryOf(item: z.infer<typeof ContainerListItem>): ContainerSummary {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { StatsSample } from '../engine.ts'
+import { Instant } from './state.ts'
 
 const Counter = z.number().nonnegative()
 
@@ -7,14 +8,14 @@ const NetworkCounters = z.looseObject({ rx_bytes: Counter, tx_bytes: Counter })
 
 /** The parts of a stats message that are read, for cgroup v1 and v2, Docker and Podman. */
 export const StatsMessage = z.looseObject({
-  read: z.string(),
+  read: Instant,
   cpu_stats: z.looseObject({ cpu_usage: z.looseObject({ total_usage: Counter.optional() }).optional() }).optional(),
   memory_stats: z
     .looseObject({
       usage: Counter.optional(),
       max_usage: Counter.optional(),
       limit: Counter.optional(),
-      stats: z.record(z.string(), z.number()).nullish(),
+      stats: z.record(z.string(), Counter).nullish(),
     })
     .optional(),
   networks: z.record(z.string(), NetworkCounters).nullish(),
