@@ -135,7 +135,7 @@ os.wait()
 time.sleep(600)
 `
     const started = await client.exec('w', ['python3', '-c', script], { wait: false })
-    await expect.poll(() => top('w')).toContain('sleep 601')
+    await expect.poll(() => top('w'), { timeout: 10_000 }).toContain('sleep 601')
     const ended = await client.delete(`/containers/worker/w/exec/${started.exec_id}`)
     expect(ended.body).toMatchObject({ status: 'cancelled', exit_code: 137, failure: { code: 'cancelled' } })
     expect(await top('w')).not.toContain('sleep 601')
@@ -195,12 +195,12 @@ time.sleep(600)
         body: JSON.stringify(body),
         signal: abort.signal,
       }).catch(() => undefined)
-      await expect.poll(() => top('w')).toContain(body['command'])
+      await expect.poll(() => top('w'), { timeout: 10_000 }).toContain(body['command'])
       abort.abort()
       await call
     }
     await leave({ command: 'sleep 607', cancel_on_disconnect: true })
-    await expect.poll(() => top('w')).not.toContain('sleep 607')
+    await expect.poll(() => top('w'), { timeout: 10_000 }).not.toContain('sleep 607')
     await leave({ command: 'sleep 608' })
     await sleep(500)
     expect(await top('w')).toContain('sleep 608')
@@ -221,7 +221,7 @@ describe('commands', () => {
     expect(list.items[0]).not.toHaveProperty('stdout')
     expect((await client.get(`/containers/worker/many/exec/${exec_id}`)).status).toBe(404)
     const running = client.exec('many', 'sleep 609')
-    await expect.poll(() => top('many')).toContain('sleep 609')
+    await expect.poll(() => top('many'), { timeout: 10_000 }).toContain('sleep 609')
     await client.delete('/containers/worker/many')
     expect((await running).status).toBe('failed')
     const others = (await client.get('/containers/worker/w/exec?limit=1000')).body.items
