@@ -17,6 +17,7 @@ import { ImageManager } from './managers/image-manager.ts'
 import { ImageUsers } from './managers/image-users.ts'
 import type { Log } from './managers/log.ts'
 import { LogReader } from './managers/log-reader.ts'
+import { continueIds } from './managers/names.ts'
 import { NetworkManager } from './managers/network-manager.ts'
 import { PortForwarder } from './managers/port-forwarder.ts'
 import { Reconciler } from './managers/reconciler.ts'
@@ -142,6 +143,10 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
 
     /** Takes over what an earlier process left, and begins the regular work. */
     async begin(): Promise<void> {
+      for (const records of [store.tools, store.relics, store.workers, store.execs]) {
+        const newest = await records.newestId()
+        if (newest !== undefined) continueIds(newest)
+      }
       await disk.look()
       await reconciler.recover()
       disk.begin()

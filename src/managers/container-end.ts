@@ -6,7 +6,7 @@ const RETRY_MS = 500
 
 export interface UntilEndedOptions {
   signal: AbortSignal
-  /** Milliseconds since 1970 until which an engine that is away is waited for; without end where absent. */
+  /** Until when, by `performance.now()`, an engine that is away is waited for; without end where absent. */
   until?: number
   /** Called each time the connection to the engine turns out to be broken. */
   onInterrupted?: () => void
@@ -31,7 +31,7 @@ export async function untilEnded(
     } catch (error) {
       signal.throwIfAborted()
       if (isEngineFault(error, 'not_found')) return undefined
-      if (!isEngineFault(error, 'unavailable', 'deadline', 'protocol') || Date.now() > until) throw error
+      if (!isEngineFault(error, 'unavailable', 'deadline', 'protocol') || performance.now() > until) throw error
       onInterrupted?.()
     }
     await sleep(RETRY_MS, undefined, { signal })

@@ -1,9 +1,26 @@
 /** Ids that callers see, and the names that containers bear. */
 import { randomUUIDv7 } from 'node:crypto'
 
-/** Sortable by the time of its making: `exec_0190…`. */
+/** Of a UUIDv7: the milliseconds since 1970 that it begins with, as it writes them. */
+const TIME_LENGTH = '01900000-0000'.length
+let latestMs = 0
+
+/** Sortable by the time of its making: `exec_0190…`. A clock that is set back does not undo the order. */
 export function newId(prefix: 'exec' | 'relic' | 'worker' | 'snapshot'): string {
-  return `${prefix}_${randomUUIDv7()}`
+  const id = randomUUIDv7()
+  const ms = timeOf(id)
+  latestMs = ms >= latestMs ? ms : latestMs + 1
+  const hex = latestMs.toString(16).padStart(12, '0')
+  return `${prefix}_${hex.slice(0, 8)}-${hex.slice(8)}${id.slice(TIME_LENGTH)}`
+}
+
+/** Ids that are made from now on come after this one, which an earlier process made. */
+export function continueIds(id: string): void {
+  latestMs = Math.max(latestMs, timeOf(id.slice(id.indexOf('_') + 1)))
+}
+
+function timeOf(uuid: string): number {
+  return Number.parseInt(uuid.slice(0, TIME_LENGTH).replace('-', ''), 16)
 }
 
 /** A DNS label holds at most 63 characters, and a container's name is one on its networks. */

@@ -60,7 +60,8 @@ export class NetworkManager {
     return this.#creations.share(sessionId, async () => {
       const present = await this.get(sessionId)
       if (present !== undefined) return present
-      const name = `session_${sessionId}`
+      // Another installation on this engine may have a session of that id.
+      const name = `session_${sessionId}_${this.#instance.slice(0, 8)}`
       return {
         ...(await this.#create({ name, session: sessionId, prefix: SESSION_PREFIX, isolated: false })),
         sessionId,
@@ -84,10 +85,10 @@ export class NetworkManager {
     })
   }
 
-  /** Removes the internal bridge where it is older than so many milliseconds and nobody is attached. */
-  async removeIdleInternal(olderThanMs: number): Promise<boolean> {
-    const internal = (await this.#all()).find(({ name }) => name === this.#internalName)
-    if (internal === undefined || Date.now() - internal.createdAt.getTime() < olderThanMs) return false
+  /** Removes the internal bridge where nobody is attached and it is old enough to be removed. */
+  async removeIdleInternal(isOld: (networkId: string) => boolean): Promise<boolean> {
+    const internal = (await this.all()).find(({ name }) => name === this.#internalName)
+    if (internal === undefined || !isOld(internal.id)) return false
     if ((await this.containersOf(internal)).length > 0) return false
     return this.remove(internal)
   }
@@ -116,7 +117,7 @@ export class NetworkManager {
   }
 
   /** Every network of this instance, the internal bridge among them. */
-  async #all(): Promise<ManagedNetwork[]> {
+  async all(): Promise<ManagedNetwork[]> {
     return (await this.#engine.networks.list(ownedBy(this.#instance, 'network'))).map(managedNetwork)
   }
 
@@ -197,7 +198,7 @@ export class NetworkManager {
   }): Promise<{ removed: number; errors: { resource: string; message: string }[] }> {
     const errors: { resource: string; message: string }[] = []
     const outcomes = await Promise.all(
-      (await this.#all()).map(async (network) => {
+      (await this.all()).map(async (network) => {
         try {
           if (!options.force && (await this.containersOf(network)).length > 0) return false
           return options.dryRun || (await this.remove(network))

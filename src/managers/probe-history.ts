@@ -8,6 +8,7 @@ const UNHEALTHY_AFTER = 3
 /** The last probes of a relic, and what they say together. */
 export class ProbeHistory {
   readonly #probes: Probe[] = []
+  #probedAt = Number.NEGATIVE_INFINITY
 
   get all(): Probe[] {
     return [...this.#probes]
@@ -19,7 +20,7 @@ export class ProbeHistory {
 
   /** The last one is so young that another would tell nothing new. */
   get isFresh(): boolean {
-    return this.last !== undefined && Date.now() - Date.parse(this.last.at) < FRESH_MS
+    return performance.now() - this.#probedAt < FRESH_MS
   }
 
   get isFailing(): boolean {
@@ -29,6 +30,7 @@ export class ProbeHistory {
 
   add(probe: Probe): void {
     this.#probes.push(probe)
+    this.#probedAt = performance.now()
     if (this.#probes.length > KEPT) this.#probes.shift()
   }
 }

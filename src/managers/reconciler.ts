@@ -14,6 +14,7 @@ import type { NetworkManager } from './network-manager.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { RelicEntry } from './relic-record.ts'
 import { Rounds } from './rounds.ts'
+import { Sightings } from './sightings.ts'
 import type { ToolEntry } from './tool-execution.ts'
 import { standingOf, type ToolManager } from './tool-manager.ts'
 import type { WorkerManager } from './worker-manager.ts'
@@ -48,6 +49,8 @@ export class Reconciler {
   readonly #options: ReconcilerOptions
   readonly #rounds: Rounds
   readonly #working = new InFlight<void>()
+  readonly #records = new Sightings()
+  readonly #resources = new Sightings()
 
   constructor(options: ReconcilerOptions) {
     this.#options = options
@@ -91,31 +94,37 @@ export class Reconciler {
     const { docker, log, relics, store, tools, workers } = this.#options
     const containers = await docker.list()
     failpoint('reconcile.listed')
-    const before = Date.now() - graceMs
-    const orphaned = (entry: { id: string }, isKept: boolean) => !isKept && madeAt(entry.id) <= before
+    const [liveTools, queued, liveRelics, liveWorkers] = await Promise.all([
+      store.tools.live({ exceptStatus: 'queued' }),
+      store.tools.requestNumbers('queued', { priority: '$.priority', memory_mb: '$.resource_limits.memory_mb' }),
+      store.relics.live(),
+      store.workers.live(),
+    ])
+    const orphans = {
+      tools: liveTools.filter(({ id }) => !tools.isActive(id)),
+      queued: queued.filter(({ id }) => !tools.isActive(id)),
+      relics: liveRelics.filter(({ id }) => !relics.isLive(id)),
+      workers: liveWorkers.filter(({ id }) => !workers.isLive(id)),
+    }
+    this.#records.note(Object.values(orphans).flatMap((entries) => entries.map(({ id }) => id)))
+    const isOld = ({ id }: { id: string }) => this.#records.isOld(id, graceMs)
     const counts = { tools: 0, relics: 0, workers: 0, queued: 0 }
-    for (const entry of await store.tools.live({ exceptStatus: 'queued' })) {
-      if (!orphaned(entry, tools.isActive(entry.id))) continue
+    for (const entry of orphans.tools.filter(isOld)) {
       counts.tools += 1
       await this.#attempt(entry.id, () => this.#recoverTool(entry, containerOf(entry, containers)))
     }
-    for (const entry of await store.relics.live()) {
-      if (!orphaned(entry, relics.isLive(entry.id))) continue
+    for (const entry of orphans.relics.filter(isOld)) {
       counts.relics += 1
       await this.#attempt(entry.id, () => this.#recoverRelic(entry, containerOf(entry, containers)))
     }
-    for (const entry of await store.workers.live()) {
-      if (!orphaned(entry, workers.isLive(entry.id))) continue
+    for (const entry of orphans.workers.filter(isOld)) {
       counts.workers += 1
       await this.#attempt(entry.id, () => this.#recoverWorker(entry, containerOf(entry, containers)))
     }
     // Last: what waits takes the places that what runs leaves.
-    const paths = { priority: '$.priority', memory_mb: '$.resource_limits.memory_mb' }
-    for (const { id, sessionId, numbers } of await store.tools.requestNumbers('queued', paths)) {
-      if (!orphaned({ id }, tools.isActive(id))) continue
+    for (const { id, sessionId, numbers } of orphans.queued.filter(isOld)) {
       counts.queued += 1
-      const { priority, memory_mb } = numbers
-      tools.wait({ id, sessionId, ...standingOf({ priority, memory_mb }) })
+      tools.wait({ id, sessionId, ...standingOf(numbers) })
     }
     if (Object.values(counts).some((count) => count > 0))
       log.info({ event: 'reconciled', ...counts }, 'records that nobody looked after are taken over or settled')
@@ -131,7 +140,14 @@ export class Reconciler {
       tools_cancelled: 0,
       errors: [],
     }
-    const old = (createdAt: Date) => Date.now() - createdAt.getTime() >= graceMs
+    const [containers, allNetworks, volumes] = await Promise.all([
+      docker.list(),
+      networks.all(),
+      engine.volumes.list(ownedBy(store.instance, 'volume')),
+    ])
+    const keyOfVolume = ({ name, createdAt }: VolumeState) => `${name} ${createdAt.toISOString()}`
+    this.#resources.note([...containers, ...allNetworks].map(({ id }) => id).concat(volumes.map(keyOfVolume)))
+    const old = (key: string) => this.#resources.isOld(key, graceMs)
     const attempt = async (resource: string, remove: () => Promise<boolean>): Promise<number> => {
       try {
         return dryRun || (await remove()) ? 1 : 0
@@ -140,18 +156,18 @@ export class Reconciler {
         return 0
       }
     }
-    for (const container of await docker.list()) {
-      if (!old(container.createdAt) || (await this.#isClaimed(container))) continue
+    for (const container of containers) {
+      if (!old(container.id) || (await this.#isClaimed(container))) continue
       report.containers_removed += await attempt(`container ${container.name}`, () => docker.remove(container.id))
     }
     for (const network of await networks.list()) {
-      if (!old(network.createdAt) || (await store.sessions.get(network.sessionId)) !== undefined) continue
+      if (!old(network.id) || (await store.sessions.get(network.sessionId)) !== undefined) continue
       if ((await networks.containersOf(network)).length > 0) continue
       report.networks_removed += await attempt(`network ${network.name}`, () => networks.remove(network))
     }
-    if (!dryRun && !workers.any) await networks.removeIdleInternal(graceMs)
-    for (const volume of await engine.volumes.list(ownedBy(store.instance, 'volume'))) {
-      if (!old(volume.createdAt) || (await this.#isClaimedVolume(volume))) continue
+    if (!dryRun && !workers.any) await networks.removeIdleInternal(old)
+    for (const volume of volumes) {
+      if (!old(keyOfVolume(volume)) || (await this.#isClaimedVolume(volume))) continue
       report.volumes_removed += await attempt(`volume ${volume.name}`, () => engine.volumes.remove(volume.name))
     }
     const removed = report.containers_removed + report.networks_removed + report.volumes_removed
@@ -269,17 +285,6 @@ export class Reconciler {
       )
     }
   }
-}
-
-/** Milliseconds since 1970 at which a record was made: its id is a prefix and a UUIDv7, which begins with its time. */
-function madeAt(id: string): number {
-  return Number.parseInt(
-    id
-      .slice(id.indexOf('_') + 1)
-      .replaceAll('-', '')
-      .slice(0, 12),
-    16,
-  )
 }
 
 /** The container of a record: by its id, or by the nonce of a create whose answer never arrived. */

@@ -21,6 +21,8 @@ const INTERVAL_MS = 5_000
 export class SessionReaper {
   readonly #options: SessionReaperOptions
   readonly #rounds: Rounds
+  /** When the last use that the store knows was first seen here. */
+  readonly #lastUse = new Map<string, { stamp: string; at: number }>()
 
   constructor(options: SessionReaperOptions) {
     this.#options = options
@@ -36,14 +38,16 @@ export class SessionReaper {
     this.#rounds.end()
   }
 
-  /** One look at all sessions that have an end. */
-  async reap(now = Date.now()): Promise<void> {
+  /** One look at all sessions that have an end, as if so many milliseconds later. */
+  async reap(aheadMs = 0): Promise<void> {
     const { store, sessions, log } = this.#options
-    for (const row of await store.sessions.limited()) {
+    const rows = await store.sessions.limited()
+    this.#forget(rows)
+    for (const row of rows) {
       const isUsed = this.#isUsed(row.session_id)
       // What runs is activity for as long as it does.
       if (isUsed) await store.sessions.noteActivity(row.session_id)
-      const reason = endOf(row, isUsed, now)
+      const reason = endOf(row, Date.now() + aheadMs, isUsed ? 0 : this.#idleMs(row) + aheadMs)
       if (reason === undefined) continue
       log.info({ event: 'session.expired', session_id: row.session_id, reason }, 'session expired')
       const { errors } = await sessions.cleanup(row.session_id, { force: false, dryRun: false, reason })
@@ -53,6 +57,22 @@ export class SessionReaper {
     }
   }
 
+  /** How long a session has not been used, whatever the wall clock was set to since it was first seen here. */
+  #idleMs({ session_id, last_activity_at }: SessionRow): number {
+    let seen = this.#lastUse.get(session_id)
+    if (seen?.stamp !== last_activity_at) {
+      const before = seen === undefined ? Math.max(0, Date.now() - Date.parse(last_activity_at)) : 0
+      seen = { stamp: last_activity_at, at: performance.now() - before }
+      this.#lastUse.set(session_id, seen)
+    }
+    return performance.now() - seen.at
+  }
+
+  #forget(present: readonly SessionRow[]): void {
+    const ids = new Set(present.map(({ session_id }) => session_id))
+    for (const id of this.#lastUse.keys()) if (!ids.has(id)) this.#lastUse.delete(id)
+  }
+
   #isUsed(sessionId: string): boolean {
     const { tools, relics, workers } = this.#options
     return tools.activeIn(sessionId).length > 0 || relics.isUsedIn(sessionId) || workers.isUsedIn(sessionId)
@@ -60,8 +80,7 @@ export class SessionReaper {
 }
 
 /** Why a session is over; undefined while it is not. */
-function endOf(row: SessionRow, isUsed: boolean, now: number): 'ttl' | 'idle' | undefined {
+function endOf(row: SessionRow, now: number, idleMs: number): 'ttl' | 'idle' | undefined {
   if (row.expires_at !== null && Date.parse(row.expires_at) <= now) return 'ttl'
-  if (isUsed || row.idle_timeout_seconds === null) return undefined
-  return Date.parse(row.last_activity_at) + row.idle_timeout_seconds * 1000 <= now ? 'idle' : undefined
+  return row.idle_timeout_seconds !== null && idleMs >= row.idle_timeout_seconds * 1000 ? 'idle' : undefined
 }

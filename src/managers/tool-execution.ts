@@ -12,6 +12,7 @@ import type { VolumeDecision } from '../policy/volumes.ts'
 import type { Entry } from '../store/records.ts'
 import type { Store } from '../store/store.ts'
 import type { ArtifactCollector } from './artifact-collector.ts'
+import { bootMoment, elapsedSince } from './boot-clock.ts'
 import { untilEnded } from './container-end.ts'
 import type { DockerManager } from './docker-manager.ts'
 import type { ResolvedImage } from './image-manager.ts'
@@ -302,6 +303,7 @@ export class ToolExecution {
   async #startContainer(containerId: string): Promise<void> {
     const { containers, availability } = this.#deps.engine
     this.#startAsked = true
+    this.entry.started = bootMoment()
     for (let attempt = 1; ; attempt++) {
       try {
         return await containers.start(containerId)
@@ -323,13 +325,16 @@ export class ToolExecution {
     before: PathStat | undefined,
   ): Promise<Outcome> {
     const { timeout_seconds } = this.#request.resource_limits
-    const remaining = startedAt.getTime() + timeout_seconds * 1000 - Date.now()
-    const timer = setTimeout(() => void this.#end('timeout'), Math.max(0, remaining))
+    const { started } = this.entry
+    // The wall clock may have been set since; the engine's stamp is all there is of a start before the host's.
+    const ran = (started && elapsedSince(started)) ?? Date.now() - startedAt.getTime()
+    const remaining = Math.min(timeout_seconds * 1000, Math.max(0, timeout_seconds * 1000 - ran))
+    const timer = setTimeout(() => void this.#end('timeout'), remaining)
     let state: ContainerState | undefined
     try {
       // A cancel that came while the container was being started finds it here.
       if (this.#endReason !== undefined) await this.#kill(containerId)
-      const until = startedAt.getTime() + timeout_seconds * 1000 + ENGINE_AWAY_MS
+      const until = performance.now() + remaining + ENGINE_AWAY_MS
       state = await untilEnded(this.#deps.engine.containers, containerId, {
         signal: this.#detach.signal,
         until,
@@ -519,5 +524,5 @@ const NEVER_RAN = { exitCode: 0, oomKilled: false, error: '' }
 
 /** A fresh nonce for one more attempt at a run that never started. */
 export function renewed(entry: ToolEntry): ToolEntry {
-  return { ...entry, nonce: randomUUID(), containerId: null }
+  return { ...entry, nonce: randomUUID(), containerId: null, started: undefined }
 }

@@ -118,7 +118,7 @@ export class VolumeResolver {
     if (decision.type === 'shared') return decision.source
     if (decision.type === 'host') return this.#hostPaths.toEngine(await this.allowedHostPath(decision.source))
     if (session !== undefined) {
-      const name = sessionVolumeName(session, decision.source)
+      const name = sessionVolumeName(this.#instance, session, decision.source)
       return (await this.#ensure(name, { id: name, session, name: decision.source }, open)).name
     }
     if (worker === undefined) throw new Error('a volume has neither a session nor a worker')

@@ -71,11 +71,11 @@ export async function untilReady(
     if (state?.status !== 'running') throw new WorkerEnded(phase, await process.exit)
     return
   }
-  const until = Date.now() + ready.timeout_seconds * 1000
+  const until = performance.now() + ready.timeout_seconds * 1000
   let last: { exitCode: number | null; line: string } = { exitCode: null, line: '' }
   for (let pause = READY_FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, READY_LONGEST_PAUSE_MS)) {
     limited.throwIfAborted()
-    const left = Math.max(1, until - Date.now())
+    const left = Math.max(1, until - performance.now())
     const tried = await runBriefly({ engine, log }, containerId, { command: ready.command }, left, {
       signal: limited,
     }).catch(async (error: unknown) => {
@@ -87,7 +87,7 @@ export async function untilReady(
     if (tried.exitCode === 0) return
     // One that was cut off by the end of the time says less than the one before it.
     if (!tried.timedOut) last = { exitCode: tried.exitCode, line: lastLine(tried) }
-    if (Date.now() + pause + SHORTEST_TRY_MS >= until || tried.timedOut) {
+    if (performance.now() + pause + SHORTEST_TRY_MS >= until || tried.timedOut) {
       throw new WorkerOverdue('ready', ready.timeout_seconds, last.exitCode, last.line)
     }
     await sleep(pause, undefined, { signal: limited }).catch(() => limited.throwIfAborted())

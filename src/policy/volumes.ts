@@ -64,10 +64,10 @@ export function isBeneath(path: string, root: string): boolean {
   return path === base || path.startsWith(base + sep)
 }
 
-/** Engine name of a session's volume: no other session can name it. */
-export function sessionVolumeName(sessionId: string, name: string): string {
+/** Engine name of a session's volume: no other session, or installation on the engine, can name it. */
+export function sessionVolumeName(instance: string, sessionId: string, name: string): string {
   // Both may hold "_": the hash keeps session a_b, volume c apart from session a, volume b_c.
-  const hash = createHash('sha256').update(`${sessionId}\n${name}`).digest('hex').slice(0, 8)
+  const hash = createHash('sha256').update(`${instance}\n${sessionId}\n${name}`).digest('hex').slice(0, 8)
   return `volume_${sessionId}_${name}_${hash}`
 }
 

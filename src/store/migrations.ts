@@ -81,6 +81,11 @@ const MIGRATIONS: Record<string, Migration> = {
       }
     },
   },
+  '0007_start_on_the_boot_clock': {
+    async up(db: AnyDatabase) {
+      await db.schema.alterTable('records').addColumn('started', 'text').execute()
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

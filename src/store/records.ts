@@ -15,8 +15,16 @@ export interface Entry<Request, View> {
   nonce: string
   /** Null once the container has ended for good. */
   request: Request | null
+  /** When the engine was asked to start its container; absent before, and where nobody needs it. */
+  started?: StartMoment | undefined
   /** What callers see. */
   view: View
+}
+
+/** Milliseconds on the clock of one boot of the host. */
+export interface StartMoment {
+  boot: string
+  ms: number
 }
 
 export interface ListFilter {
@@ -90,6 +98,18 @@ export class Records<Request, View> {
       .where('kind', '=', this.#kind)
       .executeTakeFirst()
     return row && this.#entry(row)
+  }
+
+  /** Id of the newest; undefined where there is none. */
+  async newestId(): Promise<string | undefined> {
+    const row = await this.#database
+      .selectFrom('records')
+      .select('id')
+      .where('kind', '=', this.#kind)
+      .orderBy('id', 'desc')
+      .limit(1)
+      .executeTakeFirst()
+    return row?.id
   }
 
   /** The newest of a name, but for those with a status. */
@@ -209,6 +229,7 @@ export class Records<Request, View> {
       nonce: entry.nonce,
       request: entry.request === null ? null : JSON.stringify(entry.request),
       record: JSON.stringify(entry.view),
+      started: entry.started === undefined ? null : JSON.stringify(entry.started),
     }
   }
 
@@ -223,6 +244,7 @@ export class Records<Request, View> {
       nonce: row.nonce,
       request: row.request === null ? null : (JSON.parse(row.request) as Request),
       view: JSON.parse(row.record) as View,
+      ...(row.started === null ? {} : { started: JSON.parse(row.started) as StartMoment }),
     }
   }
 }

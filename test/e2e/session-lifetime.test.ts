@@ -17,7 +17,7 @@ afterAll(() => service.destroy())
 const renew = (session_id: string, body: object) => client.send('PUT', `/sessions/${session_id}`, body)
 const exists = async (session_id: string) => (await client.get(`/sessions/${session_id}`)).status === 200
 /** A look at the sessions as it will be so many seconds from now. */
-const look = (seconds: number) => service.services.reaper.reap(Date.now() + seconds * 1000)
+const look = (seconds: number) => service.services.reaper.reap(seconds * 1000)
 
 describe('PUT /sessions/{id}', () => {
   it('sets how long a session lasts, makes it where it is new, and is told with it', async () => {

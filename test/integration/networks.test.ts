@@ -31,7 +31,7 @@ describe('session networks', () => {
     expect(new Set(made.map(({ id }) => id)).size).toBe(1)
     expect(await engine.networks.inspect(made[0]?.id ?? '')).toMatchObject({
       internal: true,
-      name: `session_${session}`,
+      name: expect.stringMatching(`^session_${session}_[0-9a-f]{8}$`),
     })
     expect(made[0]?.subnet).toMatch(/^10\.195\.0\.\d+\/27$/)
     expect(await networks.get(session)).toMatchObject({ id: made[0]?.id })

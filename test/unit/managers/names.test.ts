@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { containerName, newId } from '../../../src/managers/names.ts'
+import { containerName, continueIds, newId } from '../../../src/managers/names.ts'
 
 const NAME = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/)
 const ID = 'exec_0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b'
@@ -49,5 +49,17 @@ describe('containerName', () => {
     expect(containerName('tool', 'sum', 's1', newId('exec'))).not.toBe(
       containerName('tool', 'sum', 's1', newId('exec')),
     )
+  })
+})
+
+describe('ids behind those of an earlier process', () => {
+  it('come after them and in order, although the clock was set back', () => {
+    const ahead = Date.now() + 3_600_000
+    const hex = ahead.toString(16).padStart(12, '0')
+    const earlier = `exec_${hex.slice(0, 8)}-${hex.slice(8)}-7fff-bfff-ffffffffffff`
+    continueIds(earlier)
+    const ids = [earlier, newId('exec'), newId('exec'), newId('exec')]
+    expect(ids.toSorted()).toEqual(ids)
+    expect(ids[3]).toMatch(/^exec_[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
   })
 })

@@ -135,8 +135,9 @@ describe('the mount of a decision', () => {
 
 describe('sessionVolumeName', () => {
   it('names the session and the volume', () => {
-    expect(sessionVolumeName('s1', 'cache')).toMatch(/^volume_s1_cache(_|$)/)
-    expect(sessionVolumeName('s1', 'cache')).toBe(sessionVolumeName('s1', 'cache'))
+    expect(sessionVolumeName('i1', 's1', 'cache')).toMatch(/^volume_s1_cache(_|$)/)
+    expect(sessionVolumeName('i1', 's1', 'cache')).toBe(sessionVolumeName('i1', 's1', 'cache'))
+    expect(sessionVolumeName('i1', 's1', 'cache')).not.toBe(sessionVolumeName('i2', 's1', 'cache'))
   })
 
   it('is never the same for two sessions', () => {
@@ -144,7 +145,7 @@ describe('sessionVolumeName', () => {
     fc.assert(
       fc.property(name, name, name, name, (session, volume, otherSession, otherVolume) => {
         fc.pre(session !== otherSession)
-        expect(sessionVolumeName(session, volume)).not.toBe(sessionVolumeName(otherSession, otherVolume))
+        expect(sessionVolumeName('i1', session, volume)).not.toBe(sessionVolumeName('i1', otherSession, otherVolume))
       }),
       { numRuns: 5_000 },
     )
