@@ -3,6 +3,7 @@ import type { ContainerState, Containers } from '../engine/engine.ts'
 import { isEngineFault } from '../errors.ts'
 
 const RETRY_MS = 500
+const WAIT_MS = 60_000
 
 export interface UntilEndedOptions {
   signal: AbortSignal
@@ -23,7 +24,11 @@ export async function untilEnded(
 ): Promise<ContainerState | undefined> {
   for (;;) {
     try {
-      await containers.wait(containerId, signal)
+      const patience = AbortSignal.any([signal, AbortSignal.timeout(WAIT_MS)])
+      await containers.wait(containerId, patience).catch((error: unknown) => {
+        // A wait that stalls is begun again: only inspect tells the end.
+        if (signal.aborted || !patience.aborted) throw error
+      })
       const state = await containers.inspect(containerId)
       // This service removes only what has ended: somebody else is removing it, and its end is theirs.
       if (state?.status === 'removing' || state?.status === 'dead') return undefined

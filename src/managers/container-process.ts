@@ -38,7 +38,7 @@ export class ContainerProcess {
     const { known, attached } = output
     this.#output = new OutputFollower(
       { engine, containerId, take, detach, log, drainMs: DRAIN_MS, ...(known ? { known } : {}) },
-      attached?.output,
+      attached,
     )
     this.exit = untilEnded(engine.containers, containerId, {
       signal: detach,

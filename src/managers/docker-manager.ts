@@ -1,6 +1,6 @@
 import type { ContainerSummary, Engine } from '../engine/engine.ts'
 import type { NetworkAttachment } from '../engine/spec.ts'
-import { AppError, messageOf } from '../errors.ts'
+import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { decodeLabels, encodeLabels, isReservedLabel, type Labels, type Ownership, ownedBy } from '../labels.ts'
 import type { ContainerPlan } from '../policy/container-policy.ts'
@@ -25,6 +25,8 @@ const REMOVE_TRIES = 4
 /** How long the engine may take to tell of a removal. */
 const TOLD_WITHIN_MS = 60_000
 const REMOVE_PAUSE_MS = 250
+/** How long a removal waits for an engine that is away; then it is left to the reconciler. */
+const AWAY_MS = 60_000
 
 /** The only maker, finder and remover of our containers. What bears other labels does not exist here. */
 export class DockerManager {
@@ -90,6 +92,11 @@ export class DockerManager {
   /** Removes a container, and then volumes of its own, off the caller's path; what fails is left to the reconciler. */
   removeLater(containerId: string, volumes: readonly string[] = []): void {
     const removal = this.remove(containerId)
+      .catch(async (error: unknown) => {
+        if (!isEngineFault(error, 'unavailable', 'deadline')) throw error
+        await this.#engine.availability.restored(AbortSignal.timeout(AWAY_MS))
+        await this.remove(containerId)
+      })
       .then(() => Promise.all(volumes.map((volume) => this.#engine.volumes.remove(volume))))
       .then(
         () => {},

@@ -73,11 +73,11 @@ class PlaceSearch {
     const start = this.#read - this.#window.length
     this.#read += bytes.length
     if (this.#sample.length > 0) {
-      for (let at = window.indexOf(this.#sample); at !== -1; at = window.indexOf(this.#sample, at + 1)) {
-        const end = start + at + this.#sample.length
-        this.#lastSeen = end
-        if (end === this.#known) this.#isWhereCounted = true
-      }
+      const { length } = this.#sample
+      const last = window.lastIndexOf(this.#sample)
+      if (last !== -1) this.#lastSeen = start + last + length
+      const counted = this.#known - length - start
+      if (counted >= 0 && window.subarray(counted, counted + length).equals(this.#sample)) this.#isWhereCounted = true
     }
     this.#window = window.subarray(Math.max(0, window.length - SAMPLE_BYTES + 1))
   }

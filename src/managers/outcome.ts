@@ -60,6 +60,19 @@ export function outcomeOf(
   return { status: 'failed', exitCode, failure: failureOf(state, engineLeft) }
 }
 
+/** How an engine that stops, or comes back, ends what ran: killed, asked to end, or without a word. */
+const ENGINE_ENDS = new Set([137, 143, 255])
+
+/** True where a process ended since its engine stopped, and not by itself. */
+export function endedByEngine(
+  { startedAt, exitCode, oomKilled }: Pick<ContainerState, 'startedAt' | 'exitCode' | 'oomKilled'>,
+  lostAt: Date | undefined,
+): boolean {
+  return (
+    lostAt !== undefined && startedAt !== undefined && startedAt < lostAt && !oomKilled && ENGINE_ENDS.has(exitCode)
+  )
+}
+
 /** Why a process ended with an exit code that is not 0. */
 export function failureOf(
   { exitCode, oomKilled, error }: Pick<ContainerState, 'exitCode' | 'oomKilled' | 'error'>,
@@ -87,15 +100,15 @@ export function failureOf(
       hint: 'Check command and entrypoint against what the image contains.',
     }
   }
+  if (engineLeft && ENGINE_ENDS.has(exitCode)) {
+    return {
+      code: 'killed',
+      message: `The engine stopped while the process ran, and ended it (exit code ${exitCode})`,
+      hint: 'It was not the doing of the command: run it again.',
+    }
+  }
   if (exitCode > 128 && exitCode <= 128 + 64) {
     const signal = SIGNALS[exitCode - 128] ?? `signal ${exitCode - 128}`
-    if (engineLeft) {
-      return {
-        code: 'killed',
-        message: `The engine stopped while the process ran, and ended it with ${SIGNALS[exitCode - 128] ?? `signal ${exitCode - 128}`} when it came back`,
-        hint: 'It was not the doing of the command: run it again.',
-      }
-    }
     return { code: 'killed', message: `A process ended by ${signal}, which this service did not send`, hint: null }
   }
   return { code: 'nonzero_exit', message: `The command ended with exit code ${exitCode}`, hint: null }

@@ -1,11 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Engine, OutputChunk } from '../engine/engine.ts'
+import type { Attachment, Engine, OutputChunk } from '../engine/engine.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
 import { KnownOutput } from './known-output.ts'
 import type { Log } from './log.ts'
 import { outputAfter } from './output-source.ts'
 
 const RETRY_MS = 500
+/** Output that ends so long before its process is looked for in the log. */
+const DOUBT_MS = 1_000
+/** The end of the output and the news of the end of the process come so close to each other. */
+const TOGETHER_MS = 150
 
 export interface OutputFollowerOptions {
   engine: Pick<Engine, 'containers' | 'availability'>
@@ -21,40 +25,60 @@ export interface OutputFollowerOptions {
 }
 
 /**
- * Takes the output of one process of a container, each byte once. When the engine's connections break,
- * an attachment may seem to end as at the end of the process: whoever waits for that end tells of the
- * interruption, and the rest is taken from the engine's log.
+ * Takes the output of one process of a container, each byte once. When connections to the engine break,
+ * an attachment may seem to end as at the end of the process. So what ends long before that is not
+ * believed, nor where whoever waits for the end tells of an interruption: then the rest is taken from the
+ * engine's log.
  */
 export class OutputFollower {
   readonly #options: OutputFollowerOptions
   readonly #known: KnownOutput
+  readonly #attached: Attachment | undefined
   readonly #over = new AbortController()
   readonly #signal: AbortSignal
   #pumping: Promise<void>
   #isPumping = true
   #isInterrupted = false
+  #attachmentEndedAt: number | undefined
+  #doubt: NodeJS.Timeout | undefined
 
-  /** Begins with an attachment's output, or where there is none with the engine's log behind what is known. */
-  constructor(options: OutputFollowerOptions, attached?: AsyncIterable<OutputChunk>) {
+  /** Begins with an attachment, or where there is none with the engine's log behind what is known. */
+  constructor(options: OutputFollowerOptions, attached?: Attachment) {
     this.#options = options
     this.#known = options.known ?? new KnownOutput()
+    this.#attached = attached
     this.#signal = AbortSignal.any([options.detach, this.#over.signal])
-    this.#pumping = this.#pump(attached)
+    this.#pumping = this.#pump(attached?.output)
   }
 
   /** The connections to the engine broke while the process ran. May be repeated. */
   interrupted(): void {
+    if (this.#over.signal.aborted) return
     this.#isInterrupted = true
     if (!this.#isPumping) this.#pumping = this.#pump()
   }
 
-  /** Resolves when all output of an ended process was taken, or after a while without it. */
+  /** Call it when the process has ended: resolves when all output was taken, or after a while without it. */
   async drained(): Promise<void> {
-    const patience = new AbortController()
-    const waited = sleep(this.#options.drainMs, undefined, { signal: patience.signal }).catch(() => {})
-    await Promise.race([this.#pumping, waited])
-    patience.abort()
+    clearTimeout(this.#doubt)
+    const early = this.#attachmentEndedAt !== undefined && performance.now() - this.#attachmentEndedAt > TOGETHER_MS
+    if (early) this.interrupted()
+    if (!(await this.#ends())) {
+      // An attachment that does not end with its process is not to be believed either.
+      this.interrupted()
+      this.#attached?.close()
+      await this.#ends()
+    }
     this.#over.abort()
+  }
+
+  /** True where the output ended in time. */
+  async #ends(): Promise<boolean> {
+    const patience = new AbortController()
+    const late = sleep(this.#options.drainMs, false, { signal: patience.signal }).catch(() => false)
+    const ended = await Promise.race([this.#pumping.then(() => true), late])
+    patience.abort()
+    return ended
   }
 
   async #pump(attached?: AsyncIterable<OutputChunk>): Promise<void> {
@@ -63,11 +87,20 @@ export class OutputFollower {
     while (!this.#signal.aborted) {
       this.#isInterrupted = false
       const broke = await this.#take(source ?? this.#log())
-      if (!broke && !this.#isInterrupted) break
+      if (!broke && !this.#isInterrupted) {
+        if (source !== undefined) this.#attachmentEnded()
+        else this.#attachmentEndedAt = undefined
+        break
+      }
       source = undefined
       if (broke) await sleep(RETRY_MS, undefined, { signal: this.#signal }).catch(() => {})
     }
     this.#isPumping = false
+  }
+
+  #attachmentEnded(): void {
+    this.#attachmentEndedAt = performance.now()
+    this.#doubt = setTimeout(() => this.interrupted(), DOUBT_MS).unref()
   }
 
   async *#log(): AsyncGenerator<OutputChunk> {

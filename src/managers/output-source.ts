@@ -1,8 +1,12 @@
 /** Where the output of a container comes from once its attachment is lost: the spool, then the engine's log. */
 import type { Containers, OutputChunk, OutputStream } from '../engine/engine.ts'
+import { EngineError } from '../errors.ts'
 import { countsBehind, type OutputCounts } from '../store/spool-format.ts'
 import type { Spools } from '../store/spools.ts'
 import type { KnownOutput } from './known-output.ts'
+
+/** For all that a container has written: at most 30 MiB. */
+const LOG_DEADLINE_MS = 60_000
 
 /** Whoever keeps output, or an account of it. */
 export interface OutputTaker {
@@ -38,9 +42,11 @@ export async function* outputAfter(
   signal: AbortSignal,
 ): AsyncGenerator<OutputChunk> {
   const searches = { stdout: known.stdout.search(), stderr: known.stderr.search() }
-  for await (const { stream, bytes } of containers.logs(containerId, { follow: false, signal })) {
+  const patience = AbortSignal.any([signal, AbortSignal.timeout(LOG_DEADLINE_MS)])
+  for await (const { stream, bytes } of containers.logs(containerId, { follow: false, signal: patience })) {
     searches[stream].add(bytes)
   }
+  if (patience.aborted) throw new EngineError('deadline', `The log of container ${containerId} was not told in time`)
   const skip = { stdout: searches.stdout.place, stderr: searches.stderr.place }
   for await (const chunk of containers.logs(containerId, { follow: true, signal })) {
     const seen = Math.min(skip[chunk.stream], chunk.bytes.length)

@@ -6,7 +6,7 @@ import { messageOf } from '../errors.ts'
 import type { Store } from '../store/store.ts'
 import { ContainerProcess, type ContainerProcessOptions } from './container-process.ts'
 import type { Log } from './log.ts'
-import { failureOf } from './outcome.ts'
+import { endedByEngine, failureOf } from './outcome.ts'
 import type { PortForwarder } from './port-forwarder.ts'
 import type { RelicProber } from './relic-prober.ts'
 import { Interrupted, RelicDied } from './relic-problem.ts'
@@ -238,7 +238,7 @@ export class RelicRunner {
         ? { code: 'lost' as const, message: 'The container was removed by somebody else while it ran', hint: null }
         : state.exitCode === 0
           ? null
-          : failureOf(state)
+          : failureOf(state, endedByEngine(state, this.#deps.engine.availability.lostAt))
     this.#wanted = 'stopped'
     await this.#deps.forwarder.close(this.#record.entry.id)
     if (state === undefined) {

@@ -1,6 +1,6 @@
 import { timestamp } from '../domain/common.ts'
 import type { ToolRun, ToolStatus } from '../domain/tool.ts'
-import type { OutputChunk } from '../engine/engine.ts'
+import type { Attachment, OutputChunk } from '../engine/engine.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Spools } from '../store/spools.ts'
 import { KnownOutput } from './known-output.ts'
@@ -64,7 +64,7 @@ export class RunOutput {
   }
 
   /** Takes all that a container writes, from its attachment on. */
-  follow(source: OutputOrigin, attached: AsyncIterable<OutputChunk>): void {
+  follow(source: OutputOrigin, attached: Attachment): void {
     this.#follower = this.#follow(source, new KnownOutput(), attached)
   }
 
@@ -90,7 +90,7 @@ export class RunOutput {
     await this.#spools.seal(this.#runId)
   }
 
-  #follow(source: OutputOrigin, known: KnownOutput, attached?: AsyncIterable<OutputChunk>): OutputFollower {
+  #follow(source: OutputOrigin, known: KnownOutput, attached?: Attachment): OutputFollower {
     const take = (chunk: OutputChunk) => this.add(chunk)
     return new OutputFollower({ ...source, known, take, drainMs: DRAIN_MS, log: this.#log }, attached)
   }

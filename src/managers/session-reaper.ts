@@ -21,8 +21,6 @@ const INTERVAL_MS = 5_000
 export class SessionReaper {
   readonly #options: SessionReaperOptions
   readonly #rounds: Rounds
-  /** When the last use that the store knows was first seen here. */
-  readonly #lastUse = new Map<string, { stamp: string; at: number }>()
 
   constructor(options: SessionReaperOptions) {
     this.#options = options
@@ -41,13 +39,11 @@ export class SessionReaper {
   /** One look at all sessions that have an end, as if so many milliseconds later. */
   async reap(aheadMs = 0): Promise<void> {
     const { store, sessions, log } = this.#options
-    const rows = await store.sessions.limited()
-    this.#forget(rows)
-    for (const row of rows) {
+    for (const row of await store.sessions.limited()) {
       const isUsed = this.#isUsed(row.session_id)
       // What runs is activity for as long as it does.
       if (isUsed) await store.sessions.noteActivity(row.session_id)
-      const reason = endOf(row, Date.now() + aheadMs, isUsed ? 0 : this.#idleMs(row) + aheadMs)
+      const reason = endOf(row, Date.now() + aheadMs, isUsed ? 0 : store.sessions.idleMs(row) + aheadMs)
       if (reason === undefined) continue
       log.info({ event: 'session.expired', session_id: row.session_id, reason }, 'session expired')
       const { errors } = await sessions.cleanup(row.session_id, { force: false, dryRun: false, reason })
@@ -55,22 +51,6 @@ export class SessionReaper {
       if (errors.length > 0)
         log.warn({ event: 'session.not_ended', session_id: row.session_id, errors }, 'session stays')
     }
-  }
-
-  /** How long a session has not been used, whatever the wall clock was set to since it was first seen here. */
-  #idleMs({ session_id, last_activity_at }: SessionRow): number {
-    let seen = this.#lastUse.get(session_id)
-    if (seen?.stamp !== last_activity_at) {
-      const before = seen === undefined ? Math.max(0, Date.now() - Date.parse(last_activity_at)) : 0
-      seen = { stamp: last_activity_at, at: performance.now() - before }
-      this.#lastUse.set(session_id, seen)
-    }
-    return performance.now() - seen.at
-  }
-
-  #forget(present: readonly SessionRow[]): void {
-    const ids = new Set(present.map(({ session_id }) => session_id))
-    for (const id of this.#lastUse.keys()) if (!ids.has(id)) this.#lastUse.delete(id)
   }
 
   #isUsed(sessionId: string): boolean {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
 import { type ExecuteTool, hasEnded, type RunTimings, type ToolRun, type ToolStatus } from '../domain/tool.ts'
 import type { Attachment, ContainerState, Engine, PathStat } from '../engine/engine.ts'
-import { AppError, isEngineFault, messageOf } from '../errors.ts'
+import { AppError, EngineError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { planTool } from '../policy/container-policy.ts'
 import type { Profile } from '../policy/profiles.ts'
@@ -274,6 +274,7 @@ export class ToolExecution {
     const { engine } = this.#deps
     const began = performance.now()
     await this.#startContainer(containerId)
+    this.entry.started = bootMoment()
     failpoint('tool.started')
     const startedAt = new Date()
     this.#timed('start_ms', began)
@@ -283,7 +284,6 @@ export class ToolExecution {
       })
       attachment.stdin.end(this.#request.stdin)
     }
-    this.#output.follow(this.#outputOf(containerId), attachment.output)
     const usage = new UsageMeter(engine.containers, containerId)
     await this.#note(
       {
@@ -295,6 +295,7 @@ export class ToolExecution {
       },
       containerId,
     )
+    this.#output.follow(this.#outputOf(containerId), attachment)
     failpoint('tool.running')
     return this.#watch(containerId, usage, startedAt, before)
   }
@@ -303,13 +304,17 @@ export class ToolExecution {
   async #startContainer(containerId: string): Promise<void> {
     const { containers, availability } = this.#deps.engine
     this.#startAsked = true
-    this.entry.started = bootMoment()
     for (let attempt = 1; ; attempt++) {
       try {
         return await containers.start(containerId)
       } catch (error) {
         // Its stdin is lost with the connection.
         const mayGoOn = this.#request.stdin === undefined && attempt < START_TRIES
+        if (attempt > 1 && isEngineFault(error, 'start_failed', 'conflict', 'failed')) {
+          throw new EngineError('unavailable', `The engine stopped while it started the run: ${error.message}`, {
+            cause: error,
+          })
+        }
         if (!mayGoOn || !isEngineFault(error, 'unavailable', 'deadline')) throw error
         await availability.restored(AbortSignal.any([this.#abort.signal, AbortSignal.timeout(ENGINE_AWAY_MS)]))
         if ((await containers.inspect(containerId))?.startedAt !== undefined) return
@@ -350,12 +355,11 @@ export class ToolExecution {
     const began = state?.startedAt ?? startedAt
     // An engine stamps the start of a very short run after its end.
     const completedAt = new Date(Math.max(began.getTime(), (state?.finishedAt ?? new Date()).getTime()))
-    Object.assign(this.entry.view, {
-      started_at: timestamp(began),
-      completed_at: timestamp(completedAt),
-      duration_ms: completedAt.getTime() - began.getTime(),
-    })
-    this.entry.view.timings.run_ms = this.entry.view.duration_ms
+    const { view } = this.entry
+    const duration_ms = completedAt.getTime() - began.getTime()
+    view.timings.run_ms = duration_ms
+    if (state !== undefined) await this.#collect(containerId, before)
+    Object.assign(view, { started_at: timestamp(began), completed_at: timestamp(completedAt), duration_ms })
     if (state === undefined) {
       return {
         status: 'failed',
@@ -363,7 +367,6 @@ export class ToolExecution {
         failure: { code: 'lost', message: 'The container was removed by somebody else while it ran', hint: null },
       }
     }
-    await this.#collect(containerId, before)
     failpoint('tool.collected')
     const lostAt = this.#deps.engine.availability.lostAt?.getTime() ?? 0
     return outcomeOf(state, {

@@ -75,7 +75,7 @@ export async function untilReady(
   let last: { exitCode: number | null; line: string } = { exitCode: null, line: '' }
   for (let pause = READY_FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, READY_LONGEST_PAUSE_MS)) {
     limited.throwIfAborted()
-    const left = Math.max(1, until - performance.now())
+    const left = Math.max(1, Math.ceil(until - performance.now()))
     const tried = await runBriefly({ engine, log }, containerId, { command: ready.command }, left, {
       signal: limited,
     }).catch(async (error: unknown) => {

@@ -307,7 +307,7 @@ export class WorkerRunner {
     const { view } = this.#record.entry
     const ran = (ended.finishedAt?.getTime() ?? 0) - (ended.startedAt?.getTime() ?? 0)
     if (ran >= STABLE_MS) view.restarts = 0
-    const exit = this.#record.exitOf(ended)
+    const exit = this.#record.exitOf(ended, this.#deps.engine.availability.lostAt)
     if (exit.exit_meaning?.action !== 'restart' || view.restarts >= this.#record.request.restart_policy.max_retries)
       return false
     const pause = restartPause(view.restarts)
@@ -326,7 +326,7 @@ export class WorkerRunner {
     this.#wanted = 'stopped'
     this.#guard?.close()
     await this.#deps.forwarder.close(this.#record.entry.id)
-    const exit = this.#record.exitOf(state)
+    const exit = this.#record.exitOf(state, this.#deps.engine.availability.lostAt)
     const action = state === undefined ? 'fail' : exit.exit_meaning?.action
     const status = action === 'complete' ? 'completed' : action === 'stop' ? 'stopped' : 'failed'
     const failure = status !== 'failed' ? null : state === undefined ? LOST : workerFailure(state)

@@ -45,7 +45,7 @@ export interface RecordRow {
   request: string | null
   /** What callers see, as JSON. */
   record: string
-  /** When the engine was asked to start it, on the clock of the host's boot: as JSON; null before. */
+  /** When the engine had started it, on the clock of the host's boot: as JSON; null before. */
   started: string | null
 }
 

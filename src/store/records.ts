@@ -15,7 +15,7 @@ export interface Entry<Request, View> {
   nonce: string
   /** Null once the container has ended for good. */
   request: Request | null
-  /** When the engine was asked to start its container; absent before, and where nobody needs it. */
+  /** When the engine had started its container; absent before, and where nobody needs it. */
   started?: StartMoment | undefined
   /** What callers see. */
   view: View

@@ -26,6 +26,8 @@ const DEFAULT_LIMIT = 100
 export class Sessions {
   readonly #database: Database
   readonly #events: Events
+  /** By a clock that nobody sets, of the sessions that were used in this process. */
+  readonly #lastUse = new Map<string, number>()
 
   constructor(database: Database, events: Events) {
     this.#database = database
@@ -51,17 +53,19 @@ export class Sessions {
 
   /** Notes activity of a session that there still is. */
   async noteActivity(sessionId: string): Promise<void> {
-    await this.#database
+    const { numUpdatedRows } = await this.#database
       .updateTable('sessions')
       .set({ last_activity_at: timestamp() })
       .where('session_id', '=', sessionId)
-      .execute()
+      .executeTakeFirstOrThrow()
+    if (numUpdatedRows > 0n) this.#lastUse.set(sessionId, performance.now())
   }
 
   /** Sets how long a session lasts from now on and what it may have, and begins it where it is new. */
   async renew(sessionId: string, settings: SessionSettings): Promise<SessionRow> {
     const { ttl_seconds, idle_timeout_seconds, quotas } = settings
     await this.#begin(sessionId)
+    this.#lastUse.set(sessionId, performance.now())
     const now = new Date()
     const expires_at = ttl_seconds === null ? null : timestamp(new Date(now.getTime() + ttl_seconds * 1000))
     return this.#database
@@ -78,6 +82,14 @@ export class Sessions {
       .where('session_id', '=', sessionId)
       .returningAll()
       .executeTakeFirstOrThrow()
+  }
+
+  /** Milliseconds without activity, whatever the wall clock was set to since this process began. */
+  idleMs({ session_id, last_activity_at }: Pick<SessionRow, 'session_id' | 'last_activity_at'>): number {
+    const now = performance.now()
+    const last = this.#lastUse.get(session_id) ?? now - Math.max(0, Date.now() - Date.parse(last_activity_at))
+    this.#lastUse.set(session_id, last)
+    return now - last
   }
 
   /** Those that end by themselves one day. */
@@ -121,6 +133,7 @@ export class Sessions {
 
   /** Ends a session: its runs stay fetchable, it is listed no more. */
   async remove(sessionId: string, reason = 'cleanup'): Promise<void> {
+    this.#lastUse.delete(sessionId)
     const { numDeletedRows } = await this.#database
       .deleteFrom('sessions')
       .where('session_id', '=', sessionId)

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isEngineFault } from '../../errors.ts'
+import { EngineError, isEngineFault } from '../../errors.ts'
 import { Availability } from '../availability.ts'
 
 const HEARTBEAT_MS = 5_000
@@ -15,6 +15,8 @@ export class Breaker {
   readonly #probe: () => Promise<void>
   readonly #closed = new AbortController()
   #heartbeat: NodeJS.Timeout | undefined
+  /** Aborts when the circuit opens. */
+  #lost = new AbortController()
   #probing: Promise<void> | undefined
 
   /** `probe` asks the engine for a sign of life, with a deadline of its own, and not through `guard`. */
@@ -32,11 +34,11 @@ export class Breaker {
     this.#closed.abort()
   }
 
-  /** Makes a call of the engine, unless the circuit is open. */
-  async guard<T>(doing: string, call: () => Promise<T>): Promise<T> {
+  /** Makes a call of the engine, unless the circuit is open; `lost` aborts where it opens meanwhile. */
+  async guard<T>(doing: string, call: (lost: AbortSignal) => Promise<T>): Promise<T> {
     this.availability.require(doing)
     try {
-      return await call()
+      return await call(this.#lost.signal)
     } catch (error) {
       if (isEngineFault(error, 'unavailable', 'deadline')) void this.suspect()
       throw error
@@ -51,6 +53,14 @@ export class Breaker {
     return this.#probing
   }
 
+  #open(): void {
+    if (!this.availability.isAvailable) return
+    this.availability.set(false)
+    const lost = this.#lost
+    this.#lost = new AbortController()
+    lost.abort(new EngineError('unavailable', 'The engine stopped answering while it was asked'))
+  }
+
   async #untilAnswered(): Promise<void> {
     while (!this.#closed.signal.aborted) {
       try {
@@ -59,7 +69,7 @@ export class Breaker {
         return
       } catch {
         if (this.#closed.signal.aborted) return
-        this.availability.set(false)
+        this.#open()
       }
       await sleep(PROBE_PAUSE_MS, undefined, { signal: this.#closed.signal, ref: false }).catch(() => {})
     }

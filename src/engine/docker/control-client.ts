@@ -38,14 +38,14 @@ export class ControlClient {
 
   /** Resolves with the parsed answer of a success, null where it has no body. */
   call(request: ControlRequest): Promise<unknown> {
-    return this.#breaker.guard(request.doing, () => this.probe(request))
+    return this.#breaker.guard(request.doing, (lost) => this.probe(request, lost))
   }
 
   /** As `call`, whatever the breaker says. */
-  async probe(request: ControlRequest): Promise<unknown> {
+  async probe(request: ControlRequest, lost?: AbortSignal): Promise<unknown> {
     const { doing } = request
     try {
-      const { status, text } = await this.#exchange(request)
+      const { status, text } = await this.#exchange(request, lost)
       const answer = parsed(text)
       if ([200, 201, 202, 204].includes(status) || (status === 304 && request.mayBeDone)) return answer
       const message = typeof answer === 'object' && answer !== null && 'message' in answer ? answer.message : undefined
@@ -64,9 +64,10 @@ export class ControlClient {
     return checked(schema, request.doing, await this.call(request))
   }
 
-  #exchange(request: ControlRequest): Promise<{ status: number; text: string }> {
+  #exchange(request: ControlRequest, lost?: AbortSignal): Promise<{ status: number; text: string }> {
     const query = new URLSearchParams(request.query).toString()
-    const deadline = AbortSignal.timeout(request.deadlineMs ?? DEADLINE_MS)
+    const timeout = AbortSignal.timeout(request.deadlineMs ?? DEADLINE_MS)
+    const deadline = lost === undefined ? timeout : AbortSignal.any([timeout, lost])
     // The modem appends `_query` behind a "?", and sends `_body`; both given, it adds nothing of its own.
     const dial = {
       path: `${request.path}?${query}`,

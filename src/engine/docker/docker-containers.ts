@@ -34,6 +34,8 @@ const GONE_POLL_MS = 25
 const STAT_DEADLINE_MS = 15_000
 /** Until a stream that may last begins. */
 const ANSWER_MS = 30_000
+/** For those whose owner sets none. */
+const ARCHIVE_DEADLINE_MS = 5 * 60_000
 const COMMIT_DEADLINE_MS = 10 * 60_000
 /** Mode bits of Go's os.FileMode, as the archive calls send them. */
 const GO_MODE_DIR = 2 ** 31
@@ -263,7 +265,7 @@ export class DockerContainers implements Containers {
     }
   }
 
-  async readArchive(id: string, path: string, signal?: AbortSignal): Promise<Readable> {
+  async readArchive(id: string, path: string, signal = AbortSignal.timeout(ARCHIVE_DEADLINE_MS)): Promise<Readable> {
     const { body } = await this.#streams.open({
       doing: `reading ${path} from container ${fullId(id)}`,
       method: 'GET',
@@ -275,7 +277,12 @@ export class DockerContainers implements Containers {
     return body
   }
 
-  async writeArchive(id: string, path: string, tar: Readable, signal?: AbortSignal): Promise<void> {
+  async writeArchive(
+    id: string,
+    path: string,
+    tar: Readable,
+    signal = AbortSignal.timeout(ARCHIVE_DEADLINE_MS),
+  ): Promise<void> {
     const { body } = await this.#streams.open({
       doing: `writing to ${path} in container ${fullId(id)}`,
       method: 'PUT',

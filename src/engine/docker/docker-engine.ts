@@ -71,7 +71,7 @@ export class DockerEngine implements Engine {
             protocol: endpoint.tls ? 'https' : 'http',
             ...(endpoint.tls ?? {}),
           })
-    this.#breaker = new Breaker(() => this.ping())
+    this.#breaker = new Breaker(() => this.#signOfLife())
     this.availability = this.#breaker.availability
     this.#control = new ControlClient(this.#docker, this.#breaker)
     this.#streams = new StreamClient(endpoint, this.#breaker)
@@ -118,6 +118,15 @@ export class DockerEngine implements Engine {
   }
 
   async ping(): Promise<void> {
+    try {
+      await this.#signOfLife()
+    } catch (error) {
+      void this.#breaker.suspect()
+      throw error
+    }
+  }
+
+  async #signOfLife(): Promise<void> {
     await this.#control.probe({ doing: 'pinging', method: 'GET', path: '/_ping', deadlineMs: PING_DEADLINE_MS })
   }
 

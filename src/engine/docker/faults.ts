@@ -38,9 +38,10 @@ export function refusal(doing: string, status: number, message: string): EngineE
 /** An error for whatever a client threw; an `EngineError` passes unchanged. */
 export function translate(doing: string, error: unknown): EngineError {
   if (error instanceof EngineError) return error
-  const { code, name, statusCode, json } = (error ?? {}) as {
+  const { code, name, cause, statusCode, json } = (error ?? {}) as {
     code?: string
     name?: string
+    cause?: { name?: string }
     statusCode?: number
     json?: unknown
   }
@@ -51,7 +52,8 @@ export function translate(doing: string, error: unknown): EngineError {
         : messageOf(error)
     return refusal(doing, statusCode, message)
   }
-  if (name === 'TimeoutError') {
+  // Node's http wraps the reason of an abort.
+  if (name === 'TimeoutError' || (name === 'AbortError' && cause?.name === 'TimeoutError')) {
     return new EngineError('deadline', `The engine did not answer in time while ${doing}`, { cause: error })
   }
   if (name === 'AbortError') return new EngineError('failed', `Stopped while ${doing}`, { cause: error })

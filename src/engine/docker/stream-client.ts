@@ -47,23 +47,23 @@ export class StreamClient {
 
   /** Opens a request; resolves with headers and body of a success. */
   open(request: StreamRequest): Promise<OpenedStream> {
-    return this.#breaker.guard(request.doing, () => this.#open(request))
+    return this.#breaker.guard(request.doing, (lost) => this.#open(request, lost))
   }
 
   /** Turns a request into a raw connection in both directions, as attach and exec need. */
   upgrade(request: UpgradeRequest): Promise<Duplex> {
-    return this.#breaker.guard(request.doing, () => this.#upgrade(request))
+    return this.#breaker.guard(request.doing, (lost) => this.#upgrade(request, lost))
   }
 
-  async #open(request: StreamRequest): Promise<OpenedStream> {
-    const opening = openingOf(request)
+  async #open(request: StreamRequest, lost: AbortSignal): Promise<OpenedStream> {
+    const opening = openingOf(request, lost)
     try {
       const answer = await this.#pool.request({
         method: request.method,
         path: this.#target(request),
         headers: request.headers ?? {},
         body: request.body ?? null,
-        ...opening.signal,
+        signal: opening.signal,
       })
       if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body }
       throw refusal(request.doing, answer.statusCode, await errorMessage(answer.body))
@@ -74,9 +74,9 @@ export class StreamClient {
     }
   }
 
-  async #upgrade(request: UpgradeRequest): Promise<Duplex> {
+  async #upgrade(request: UpgradeRequest, lost: AbortSignal): Promise<Duplex> {
     const { signal } = request
-    const opening = openingOf(request)
+    const opening = openingOf(request, lost)
     try {
       const options = {
         method: request.method,
@@ -84,7 +84,7 @@ export class StreamClient {
         protocol: 'tcp',
         headers: request.headers ?? {},
         ...(request.body === undefined ? {} : { body: request.body }),
-        ...opening.signal,
+        signal: opening.signal,
       }
       const { socket } = await this.#pool.upgrade(options)
       // Whoever reads or writes sees the failure; a socket without this listener would end the process.
@@ -114,19 +114,26 @@ export class StreamClient {
   }
 }
 
-/** The owner's signal, and until `over` the deadline of the answer's beginning. */
-function openingOf({ signal, answerWithinMs }: Pick<StreamRequest, 'signal' | 'answerWithinMs'>): {
-  signal: { signal?: AbortSignal }
-  over: () => void
-} {
-  if (answerWithinMs === undefined) return { signal: signal ? { signal } : {}, over: () => {} }
-  const deadline = new AbortController()
-  const timer = setTimeout(
-    () => deadline.abort(new DOMException('The answer did not begin in time', 'TimeoutError')),
-    answerWithinMs,
-  )
-  const either = signal === undefined ? deadline.signal : AbortSignal.any([signal, deadline.signal])
-  return { signal: { signal: either }, over: () => clearTimeout(timer) }
+/**
+ * A signal for the time until the answer begins: the owner's, the deadline's, and that of an engine which
+ * stops answering. What follows then is the owner's alone: `over` ends the others' part in it.
+ */
+function openingOf(
+  { signal, answerWithinMs }: Pick<StreamRequest, 'signal' | 'answerWithinMs'>,
+  lost: AbortSignal,
+): { signal: AbortSignal; over: () => void } {
+  const opening = new AbortController()
+  const late = () => opening.abort(new DOMException('The answer did not begin in time', 'TimeoutError'))
+  const timer = answerWithinMs === undefined ? undefined : setTimeout(late, answerWithinMs)
+  const leave = () => opening.abort(lost.reason)
+  lost.addEventListener('abort', leave, { once: true })
+  return {
+    signal: signal === undefined ? opening.signal : AbortSignal.any([signal, opening.signal]),
+    over: () => {
+      clearTimeout(timer)
+      lost.removeEventListener('abort', leave)
+    },
+  }
 }
 
 function originOf({ host, port, tls }: { host: string; port: number; tls?: object }): string {
