@@ -1,13 +1,32 @@
 #!/usr/bin/env bash
-# The fault suite: `npm run test:faults`, or with `-- --full` at its full numbers, which takes hours.
-# FAULTS_KILLS sets the number of kills, FAULTS_SEED replays a failure.
+# The fault suite: `npm run test:faults` takes a twentieth of the full numbers, and `npm run test:faults --
+# --full` all of them, which takes hours. Each number can be set by its variable; FAULTS_SEED replays a
+# failure. What was counted goes to .cache/faults.jsonl too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
 
-readonly FULL_KILLS=2000
+part=20
 options=()
 for option in "$@"; do
-  if [ "$option" = --full ]; then export FAULTS_KILLS=${FAULTS_KILLS:-$FULL_KILLS}; else options+=("$option"); fi
+  if [ "$option" = --full ]; then part=1; else options+=("$option"); fi
 done
+
+# full NAME COUNT: sets a variable to its part of the full count, unless it is set already.
+full() {
+  local name=$1 count=$2
+  export "$name=${!name:-$(((count + part - 1) / part))}"
+}
+full FAULTS_KILLS 2000
+full FAULTS_POINT_KILLS 25
+full FAULTS_DAEMON_KILLS 300
+full FAULTS_DAEMON_FREEZES 200
+full FAULTS_CUTS 500
+full FAULTS_SEQUENCES 10000
+full FAULTS_REAL_SEQUENCES 500
+full FAULTS_REPLIES 100000
+full FAULTS_DECOYS 1000
+
+mkdir -p .cache
+: >.cache/faults.jsonl
 exec vitest run --config test/faults/vitest.config.ts "${options[@]}"

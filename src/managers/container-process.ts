@@ -22,6 +22,8 @@ export interface ContainerProcessOptions {
   detach: AbortSignal
   /** What the process reads first; its stdin ends behind it. */
   stdin?: Readable
+  /** The process before, where there was one. */
+  former?: ContainerProcess | undefined
 }
 
 /** One run of a container's process: its output goes to the spool, and its end can be waited for. */
@@ -30,16 +32,15 @@ export class ContainerProcess {
   readonly exit: Promise<ContainerState | undefined>
   readonly #options: ContainerProcessOptions
   readonly #output: OutputFollower
+  readonly #known: KnownOutput
 
-  private constructor(options: ContainerProcessOptions, output: { attached?: Attachment; known?: KnownOutput }) {
+  private constructor(options: ContainerProcessOptions, output: { attached?: Attachment; known: KnownOutput }) {
     const { engine, containerId, spool, detach, log } = options
     this.#options = options
     const take = ({ stream, bytes }: OutputChunk) => spool.append(stream, bytes)
     const { known, attached } = output
-    this.#output = new OutputFollower(
-      { engine, containerId, take, detach, log, drainMs: DRAIN_MS, ...(known ? { known } : {}) },
-      attached,
-    )
+    this.#known = known
+    this.#output = new OutputFollower({ engine, containerId, take, detach, log, drainMs: DRAIN_MS, known }, attached)
     this.exit = untilEnded(engine.containers, containerId, {
       signal: detach,
       onInterrupted: () => this.#output.interrupted(),
@@ -65,7 +66,11 @@ export class ContainerProcess {
       attachment.close()
       throw error
     }
-    return new ContainerProcess(options, { attached: attachment })
+    // The engine's log of a container goes on over its starts.
+    const { former } = options
+    const known =
+      former !== undefined && former.#options.containerId === options.containerId ? former.#known : new KnownOutput()
+    return new ContainerProcess(options, { attached: attachment, known })
   }
 
   /** Takes over a container that an earlier process started, with the output that the spool does not have yet. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Attachment, Engine, OutputChunk } from '../engine/engine.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
-import { KnownOutput } from './known-output.ts'
+import type { KnownOutput } from './known-output.ts'
 import type { Log } from './log.ts'
 import { outputAfter } from './output-source.ts'
 
@@ -14,8 +14,8 @@ const TOGETHER_MS = 150
 export interface OutputFollowerOptions {
   engine: Pick<Engine, 'containers' | 'availability'>
   containerId: string
-  /** What was taken before. */
-  known?: KnownOutput
+  /** What was taken before; what is taken is added to it. */
+  known: KnownOutput
   take: (chunk: OutputChunk) => Promise<void>
   /** Aborts when the service lets go of the container. */
   detach: AbortSignal
@@ -45,7 +45,7 @@ export class OutputFollower {
   /** Begins with an attachment, or where there is none with the engine's log behind what is known. */
   constructor(options: OutputFollowerOptions, attached?: Attachment) {
     this.#options = options
-    this.#known = options.known ?? new KnownOutput()
+    this.#known = options.known
     this.#attached = attached
     this.#signal = AbortSignal.any([options.detach, this.#over.signal])
     this.#pumping = this.#pump(attached?.output)

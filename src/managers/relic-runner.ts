@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
 import type { ContainerState, Engine } from '../engine/engine.ts'
-import { messageOf } from '../errors.ts'
+import { isEngineFault, messageOf } from '../errors.ts'
 import type { Store } from '../store/store.ts'
 import { ContainerProcess, type ContainerProcessOptions } from './container-process.ts'
 import type { Log } from './log.ts'
@@ -107,7 +107,7 @@ export class RelicRunner {
     const containerId = this.#record.containerId
     const before = await this.#deps.engine.containers.inspect(containerId)
     await this.#deps.volumes.requireInPlace(before?.mounts ?? [])
-    this.#process = await ContainerProcess.start(this.#processOptions(containerId))
+    this.#process = await ContainerProcess.start({ ...this.#processOptions(containerId), former: this.#process })
     const state = await this.#deps.engine.containers.inspect(containerId)
     if (state === undefined) throw new RelicDied(undefined)
     await this.#locate(state)
@@ -191,12 +191,16 @@ export class RelicRunner {
     for (;;) {
       const { max_retries } = this.#record.request.restart_policy
       const clean = last?.exitCode === 0
-      if (last === undefined || clean || this.#record.entry.view.restarts >= max_retries) {
+      // What its engine ended is no fault of the relic's, and not counted as one.
+      const byEngine =
+        last !== undefined && max_retries > 0 && endedByEngine(last, this.#deps.engine.availability.lostAt)
+      const { restarts } = this.#record.entry.view
+      if (last === undefined || clean || (restarts >= max_retries && !byEngine)) {
         await this.#settle(last)
         return false
       }
-      const pause = restartPause(this.#record.entry.view.restarts)
-      await this.#record.update({ status: 'starting', restarts: this.#record.entry.view.restarts + 1 })
+      const pause = restartPause(restarts)
+      await this.#record.update({ status: 'starting', restarts: restarts + (byEngine ? 0 : 1) })
       await sleep(pause, undefined, { signal: this.signal }).catch(() => this.#detach.signal.throwIfAborted())
       if (this.#wanted !== 'running') return false
       this.#deps.log.warn(
@@ -209,6 +213,7 @@ export class RelicRunner {
         'relic restarted',
       )
       try {
+        await this.#deps.engine.availability.restored(this.#detach.signal)
         await this.#launch()
         await this.#untilHealthy(this.signal)
         return true
@@ -219,14 +224,21 @@ export class RelicRunner {
           await this.#deps.engine.containers.kill(this.#record.containerId)
           return false
         }
-        last =
-          error instanceof RelicDied
-            ? error.state
-            : await this.#deps.engine.containers.inspect(this.#record.containerId)
-        if (last?.status === 'running') {
-          await this.#deps.engine.containers.kill(last.id)
-          last = await this.#deps.engine.containers.inspect(last.id)
-        }
+        last = error instanceof RelicDied ? error.state : await this.#endOfFailedStart()
+      }
+    }
+  }
+
+  /** Kills what a start that failed left running; an engine that is away is waited for. */
+  async #endOfFailedStart(): Promise<ContainerState | undefined> {
+    const { availability, containers } = this.#deps.engine
+    for (;;) {
+      try {
+        await availability.restored(this.#detach.signal)
+        await containers.kill(this.#record.containerId)
+        return await containers.inspect(this.#record.containerId)
+      } catch (error) {
+        if (!isEngineFault(error, 'unavailable', 'deadline')) throw error
       }
     }
   }

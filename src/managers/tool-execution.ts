@@ -65,6 +65,7 @@ export class ToolExecution {
   /** The engine was asked to start its process: it must not be asked again. */
   #startAsked = false
   #wasKilled = false
+  #attempt = 1
   #ownVolumes: readonly string[] = []
 
   /** `release` is called when the process has ended, or will not be. */
@@ -97,11 +98,11 @@ export class ToolExecution {
       await this.#output.open(view)
       failpoint('tool.turn')
       view.timings.queue_ms = Math.max(0, Date.now() - Date.parse(view.queued_at))
-      for (let attempt = 1; ; attempt++) {
+      for (; ; this.#attempt++) {
         try {
           return await this.#start(await this.#prepare())
         } catch (error) {
-          if (attempt === START_TRIES || !(await this.#mayBeginAnew(error))) throw error
+          if (this.#attempt === START_TRIES || !(await this.#mayBeginAnew(error))) throw error
         }
       }
     })
@@ -235,7 +236,13 @@ export class ToolExecution {
         name: this.entry.name,
         nonce: this.entry.nonce,
       },
-      containerName: containerName('tool', this.entry.name, this.entry.sessionId, this.entry.id),
+      // Under the name of an earlier attempt the engine may have made a container after all.
+      containerName: containerName(
+        'tool',
+        this.entry.name,
+        this.entry.sessionId,
+        this.#attempt === 1 ? this.entry.id : this.entry.nonce,
+      ),
       imageId: image.id,
       plan: planTool(this.#request, this.entry.id, prepared.profile, prepared.mounts),
       network: prepared.network,
@@ -273,7 +280,7 @@ export class ToolExecution {
   ): Promise<Outcome> {
     const { engine } = this.#deps
     const began = performance.now()
-    await this.#startContainer(containerId)
+    const answered = await this.#startContainer(containerId)
     this.entry.started = bootMoment()
     failpoint('tool.started')
     const startedAt = new Date()
@@ -296,17 +303,20 @@ export class ToolExecution {
       containerId,
     )
     this.#output.follow(this.#outputOf(containerId), attachment)
+    // What cut off the answer may have cut off the attachment.
+    if (!answered) this.#output.interrupted()
     failpoint('tool.running')
     return this.#watch(containerId, usage, startedAt, before)
   }
 
-  /** Starts the container, once: where the engine's answer is missing, it is asked what became of it. */
-  async #startContainer(containerId: string): Promise<void> {
+  /** Starts the container, once; false where the engine's answer was missing, and it was asked what became of it. */
+  async #startContainer(containerId: string): Promise<boolean> {
     const { containers, availability } = this.#deps.engine
     this.#startAsked = true
     for (let attempt = 1; ; attempt++) {
       try {
-        return await containers.start(containerId)
+        await containers.start(containerId)
+        return attempt === 1
       } catch (error) {
         // Its stdin is lost with the connection.
         const mayGoOn = this.#request.stdin === undefined && attempt < START_TRIES
@@ -317,7 +327,7 @@ export class ToolExecution {
         }
         if (!mayGoOn || !isEngineFault(error, 'unavailable', 'deadline')) throw error
         await availability.restored(AbortSignal.any([this.#abort.signal, AbortSignal.timeout(ENGINE_AWAY_MS)]))
-        if ((await containers.inspect(containerId))?.startedAt !== undefined) return
+        if ((await containers.inspect(containerId))?.startedAt !== undefined) return false
       }
     }
   }

@@ -17,6 +17,8 @@ export interface LaunchOptions {
   privateTar: Readable
   /** The service lets go of the container. */
   detach: AbortSignal
+  /** The process before, where there was one. */
+  former?: ContainerProcess | undefined
 }
 
 const RUNNING_SECONDS = 30
@@ -30,8 +32,8 @@ const SHORTEST_TRY_MS = 150
 
 /** Starts the container; `WorkerOverdue` where it does not run within so many seconds. */
 export async function launch(options: LaunchOptions, withinSeconds = RUNNING_SECONDS): Promise<ContainerProcess> {
-  const { engine, log, containerId, spool, privateTar, detach } = options
-  const starting = ContainerProcess.start({ engine, containerId, spool, log, detach, stdin: privateTar })
+  const { privateTar, ...process } = options
+  const starting = ContainerProcess.start({ ...process, stdin: privateTar })
   const patience = new AbortController()
   const overdue = sleep(withinSeconds * 1000, undefined, { signal: patience.signal }).then(() => {
     throw new WorkerOverdue('running', withinSeconds)

@@ -121,8 +121,8 @@ export const BREACH: Failure = {
 }
 
 /** Why a worker ended, where its end is a failure. */
-export function workerFailure(state: ContainerState): Failure {
+export function workerFailure(state: ContainerState, engineLeft = false): Failure {
   if (state.exitCode === 0) return { code: 'nonzero_exit', message: 'The command ended with exit code 0', hint: null }
-  const failure = failureOf(state)
+  const failure = failureOf(state, engineLeft)
   return failure.code === 'oom_killed' ? { ...failure, hint: 'Raise memory_limit.' } : failure
 }

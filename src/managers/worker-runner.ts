@@ -8,6 +8,7 @@ import type { Store } from '../store/store.ts'
 import { ContainerProcess } from './container-process.ts'
 import type { DoorTarget } from './door.ts'
 import type { Log } from './log.ts'
+import { endedByEngine } from './outcome.ts'
 import type { PortForwarder } from './port-forwarder.ts'
 import { restartPause } from './restart-pause.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
@@ -208,7 +209,7 @@ export class WorkerRunner {
     const before = await engine.containers.inspect(containerId)
     await this.#deps.volumes.requireInPlace(before?.mounts ?? [])
     const began = performance.now()
-    this.#process = await launch({ ...this.#processOptions(containerId), privateTar })
+    this.#process = await launch({ ...this.#processOptions(containerId), privateTar, former: this.#process })
     const state = await engine.containers.inspect(containerId)
     if (state === undefined) throw new WorkerEnded('running', undefined)
     // Between the look and the start a link may have been put there.
@@ -269,6 +270,7 @@ export class WorkerRunner {
         return false
       }
       try {
+        await this.#deps.engine.availability.restored(this.#detach.signal)
         await this.#launch()
         if (this.#wanted === 'running') return true
         // The stop may have come before the start that it was to undo.
@@ -308,10 +310,12 @@ export class WorkerRunner {
     const ran = (ended.finishedAt?.getTime() ?? 0) - (ended.startedAt?.getTime() ?? 0)
     if (ran >= STABLE_MS) view.restarts = 0
     const exit = this.#record.exitOf(ended, this.#deps.engine.availability.lostAt)
-    if (exit.exit_meaning?.action !== 'restart' || view.restarts >= this.#record.request.restart_policy.max_retries)
-      return false
+    const { max_retries } = this.#record.request.restart_policy
+    // What its engine ended is no fault of the worker's, and not counted as one.
+    const byEngine = max_retries > 0 && endedByEngine(ended, this.#deps.engine.availability.lostAt)
+    if (exit.exit_meaning?.action !== 'restart' || (view.restarts >= max_retries && !byEngine)) return false
     const pause = restartPause(view.restarts)
-    await this.#record.update({ status: 'starting', restarts: view.restarts + 1, ...exit })
+    await this.#record.update({ status: 'starting', restarts: view.restarts + (byEngine ? 0 : 1), ...exit })
     this.#deps.log.warn(
       { event: 'worker.restarting', worker_id: view.worker_id, exit_code: ended.exitCode, restarts: view.restarts },
       'worker restarts',
@@ -329,7 +333,12 @@ export class WorkerRunner {
     const exit = this.#record.exitOf(state, this.#deps.engine.availability.lostAt)
     const action = state === undefined ? 'fail' : exit.exit_meaning?.action
     const status = action === 'complete' ? 'completed' : action === 'stop' ? 'stopped' : 'failed'
-    const failure = status !== 'failed' ? null : state === undefined ? LOST : workerFailure(state)
+    const failure =
+      status !== 'failed'
+        ? null
+        : state === undefined
+          ? LOST
+          : workerFailure(state, endedByEngine(state, this.#deps.engine.availability.lostAt))
     if (state === undefined) {
       this.#record.entry.containerId = null
       this.#record.entry.view.container_id = null

@@ -27,16 +27,7 @@ export class KillableService {
   /** Starts it; answers after how many milliseconds it was ready. */
   async start(): Promise<number> {
     const began = performance.now()
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/main.ts'], {
-      cwd: ROOT,
-      env: { ...process.env, ...this.#environment },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    this.#process = child
-    for (const stream of [child.stdout, child.stderr])
-      stream?.on('data', (part: Buffer) => {
-        this.log += part.toString()
-      })
+    const child = this.#spawn([], {})
     for (let tries = 0; tries < READY_TRIES; tries++) {
       if (child.exitCode !== null)
         throw new Error(`the service ended with ${child.exitCode}:\n${this.log.slice(-2_000)}`)
@@ -45,6 +36,36 @@ export class KillableService {
       await sleep(READY_PAUSE_MS)
     }
     throw new Error(`the service did not get ready:\n${this.log.slice(-2_000)}`)
+  }
+
+  /** Starts it with a point at which it ends itself; true where it did before the signal aborted, which ends it too. */
+  async startUntilDeath(environment: Record<string, string>, signal: AbortSignal): Promise<boolean> {
+    const child = this.#spawn(['--import', './test/faults/failpoint-preload.ts'], environment)
+    const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
+    let timedOut = false
+    const abort = () => {
+      timedOut = true
+      child.kill('SIGKILL')
+    }
+    signal.addEventListener('abort', abort, { once: true })
+    const [code, ended] = await exited
+    signal.removeEventListener('abort', abort)
+    if (ended !== 'SIGKILL') throw new Error(`the service ended with ${code}:\n${this.log.slice(-2_000)}`)
+    return !timedOut
+  }
+
+  #spawn(options: readonly string[], environment: Record<string, string>): ChildProcess {
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...options, 'src/main.ts'], {
+      cwd: ROOT,
+      env: { ...process.env, ...this.#environment, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    this.#process = child
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on('data', (part: Buffer) => {
+        this.log += part.toString()
+      })
+    return child
   }
 
   /** Ends the process at once, as a crash does. */
