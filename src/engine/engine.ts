@@ -103,6 +103,9 @@ export interface ContainerState {
   networks: readonly ContainerEndpoint[]
   ports: readonly PublishedPort[]
   mounts: readonly MountedPath[]
+  /** As the container was made; empty for the image's own. */
+  user: string
+  limits: ContainerLimits
   /** Absent where no health check was asked for. */
   health?: EngineHealth
 }
@@ -111,6 +114,16 @@ export interface ContainerState {
 export interface MountedPath {
   source: string
   target: string
+  /** Name of the volume, where it is one. */
+  volume?: string
+}
+
+/** What a container may use at most; 0 where nothing bounds it. */
+export interface ContainerLimits {
+  memoryBytes: number
+  /** In cores. */
+  cpus: number
+  pids: number
 }
 
 /** What the engine's own health checks found. */

@@ -108,6 +108,19 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         expect(state?.finishedAt).toBeUndefined()
       })
 
+      it('tells whose it is, what it may use and what is mounted in it', async () => {
+        const volume = `contract-${randomUUID()}`
+        await engine.volumes.create(volume, label)
+        const id = await create({
+          user: '1000:1000',
+          resources: { memoryBytes: 32 * MIB, cpus: 0.5, pids: 24, openFiles: { soft: 256, hard: 256 } },
+          mounts: [{ type: 'volume', source: volume, target: '/data', readOnly: false }],
+        })
+        const state = await engine.containers.inspect(id)
+        expect(state).toMatchObject({ user: '1000:1000', limits: { memoryBytes: 32 * MIB, cpus: 0.5, pids: 24 } })
+        expect(state?.mounts).toMatchObject([{ target: '/data', volume }])
+      })
+
       it('gives all of its output, by stream and in order, to who attached before the start', async () => {
         const { stdout, stderr, state } = await finished({ command: sh('echo one; echo two >&2; echo three; exit 3') })
         expect({ stdout, stderr }).toEqual({ stdout: 'one\nthree\n', stderr: 'two\n' })

@@ -29,7 +29,10 @@ export const ContainerDetails = z.looseObject({
   Name: z.string(),
   Image: z.string(),
   Created: Instant,
-  Config: z.looseObject({ Labels: z.record(z.string(), z.string()).nullish() }),
+  Config: z.looseObject({ Labels: z.record(z.string(), z.string()).nullish(), User: z.string().nullish() }),
+  HostConfig: z
+    .looseObject({ Memory: z.number().nullish(), NanoCpus: z.number().nullish(), PidsLimit: z.number().nullish() })
+    .nullish(),
   State: z.looseObject({
     Status: EngineStatus,
     ExitCode: z.int(),
@@ -45,7 +48,16 @@ export const ContainerDetails = z.looseObject({
       })
       .nullish(),
   }),
-  Mounts: z.array(z.looseObject({ Source: z.string().nullish(), Destination: z.string() })).nullish(),
+  Mounts: z
+    .array(
+      z.looseObject({
+        Type: z.string().nullish(),
+        Name: z.string().nullish(),
+        Source: z.string().nullish(),
+        Destination: z.string(),
+      }),
+    )
+    .nullish(),
   NetworkSettings: z.looseObject({
     Networks: z
       .record(z.string(), z.looseObject({ NetworkID: z.string(), IPAddress: z.string(), Gateway: z.string() }))
@@ -84,7 +96,18 @@ export function stateOf(details: z.infer<typeof ContainerDetails>): ContainerSta
         hostPort: Number(binding.HostPort),
       })),
     ),
-    mounts: (details.Mounts ?? []).map((mount) => ({ source: mount.Source ?? '', target: mount.Destination })),
+    mounts: (details.Mounts ?? []).map(({ Type, Name, Source, Destination }) => ({
+      source: Source ?? '',
+      target: Destination,
+      ...(Type === 'volume' && Name ? { volume: Name } : {}),
+    })),
+    user: details.Config.User ?? '',
+    limits: {
+      memoryBytes: details.HostConfig?.Memory ?? 0,
+      cpus: (details.HostConfig?.NanoCpus ?? 0) / 1e9,
+      // -1 stands for no bound too.
+      pids: Math.max(0, details.HostConfig?.PidsLimit ?? 0),
+    },
     ...healthOf(State.Health),
   }
 }

@@ -182,7 +182,13 @@ export class MemoryContainers implements Containers {
               },
             ],
       ports: spec.ports.map((port) => ({ ...port, hostPort: port.hostPort || 30_000 + port.containerPort })),
-      mounts: spec.mounts.map(({ source, target }) => ({ source: source ?? `/volumes/${id}${target}`, target })),
+      mounts: spec.mounts.map(({ type, source, target }) => ({
+        source: source ?? `/volumes/${id}${target}`,
+        target,
+        ...(type === 'volume' ? { volume: source ?? `${id}${target}` } : {}),
+      })),
+      user: spec.user ?? '',
+      limits: { memoryBytes: spec.resources.memoryBytes, cpus: spec.resources.cpus, pids: spec.resources.pids },
       ...(container.health === undefined ? {} : { health: container.health }),
     }
   }

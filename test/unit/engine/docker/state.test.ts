@@ -11,7 +11,8 @@ function details(state: object = {}, fields: object = {}): unknown {
     Image: 'sha256:abc',
     Created: '2026-11-21T04:05:06.789123456Z',
     RestartCount: 0,
-    Config: { Hostname: 'c0c0', Labels: { 'container-orchestrator.kind': 'tool' } },
+    Config: { Hostname: 'c0c0', User: '1000:1000', Labels: { 'container-orchestrator.kind': 'tool' } },
+    HostConfig: { Memory: 67_108_864, MemorySwap: 67_108_864, NanoCpus: 500_000_000, PidsLimit: 32 },
     State: {
       Status: 'exited',
       Running: false,
@@ -50,7 +51,15 @@ describe('stateOf', () => {
       networks: [{ networkId: 'n1', networkName: 'session_s1', address: '10.213.0.2', gateway: '10.213.0.1' }],
       ports: [{ containerPort: 8000, hostIp: '127.0.0.1', hostPort: 32768 }],
       mounts: [],
+      user: '1000:1000',
+      limits: { memoryBytes: 67_108_864, cpus: 0.5, pids: 32 },
     })
+  })
+
+  it('tells a container without bounds by zeros, however an engine says so', () => {
+    const none = { memoryBytes: 0, cpus: 0, pids: 0 }
+    expect(read(details({}, { HostConfig: null })).limits).toEqual(none)
+    expect(read(details({}, { HostConfig: { Memory: 0, NanoCpus: null, PidsLimit: -1 } })).limits).toEqual(none)
   })
 
   it('tells what is mounted where, by paths of the host; an anonymous one may have none', () => {
@@ -59,12 +68,14 @@ describe('stateOf', () => {
       { Type: 'tmpfs', Source: '', Destination: '/tmp' },
       { Type: 'volume', Source: null, Destination: '/v' },
       { Type: 'volume', Destination: '/w' },
+      { Type: 'volume', Name: 'cache', Source: '/var/lib/docker/volumes/cache/_data', Destination: '/c' },
     ]
     expect(read(details({}, { Mounts })).mounts).toEqual([
       { source: '/srv/data', target: '/data' },
       { source: '', target: '/tmp' },
       { source: '', target: '/v' },
       { source: '', target: '/w' },
+      { source: '/var/lib/docker/volumes/cache/_data', target: '/c', volume: 'cache' },
     ])
     expect(read(details({}, { Mounts: null })).mounts).toEqual([])
   })
