@@ -20,7 +20,7 @@ async function main(): Promise<void> {
   // Whoever read the log may be gone. pino's own destination retries for ever then, also at the exit.
   process.stdout.on('error', () => {})
   const { engine, engineInfo } = await connect(config)
-  const store = await Store.open(config.dataDir)
+  const store = await Store.open(config.dataDir, { onCorrupt: endFor })
   const hostPaths = await HostPaths.detect(engine.containers)
   const services = buildServices({ config, engine, engineInfo, store, hostPaths, log })
   const app = await buildApp({ services, log })
@@ -42,6 +42,16 @@ async function main(): Promise<void> {
     'started',
   )
   if (config.greeting) greet(address)
+}
+
+/**
+ * Ends the service as a fault that nobody catches: what a corrupt store says cannot be relied on, and
+ * the next start sets it aside.
+ */
+function endFor(error: Error): void {
+  setImmediate(() => {
+    throw error
+  })
 }
 
 async function connect(config: Config): Promise<{ engine: DockerEngine; engineInfo: EngineInfo }> {

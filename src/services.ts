@@ -28,6 +28,7 @@ import { SessionManager } from './managers/session-manager.ts'
 import { SessionQuotas } from './managers/session-quotas.ts'
 import { SessionReaper } from './managers/session-reaper.ts'
 import { StatsManager } from './managers/stats-manager.ts'
+import { StoreRebuilder } from './managers/store-rebuilder.ts'
 import { ToolManager } from './managers/tool-manager.ts'
 import { Toolbox } from './managers/toolbox.ts'
 import { VolumeResolver } from './managers/volume-resolver.ts'
@@ -114,6 +115,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     log,
   })
   const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, workers, execs, log })
+  const rebuilder = new StoreRebuilder({ engine, store, docker, networks, hostPaths, log })
   const engineWatch = new EngineWatch({ engine, store, docker, queue, reconciler, log })
   const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate, disk })
   return {
@@ -143,6 +145,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
 
     /** Takes over what an earlier process left, and begins the regular work. */
     async begin(): Promise<void> {
+      await rebuilder.rebuild()
       for (const records of [store.tools, store.relics, store.workers, store.execs]) {
         const newest = await records.newestId()
         if (newest !== undefined) continueIds(newest)

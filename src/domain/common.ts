@@ -29,7 +29,7 @@ export function timestamp(date: Date = new Date()): string {
 export function queryInteger({ min, max }: { min: number; max: number }) {
   return z
     .string()
-    .regex(/^\d{1,9}$/, 'use a whole number')
+    .regex(/^\d{1,15}$/, 'use a whole number')
     .transform(Number)
     .pipe(z.number().int().min(min).max(max))
     .meta({ type: 'integer', minimum: min, maximum: max })

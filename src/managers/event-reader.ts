@@ -5,7 +5,8 @@ export interface EventGap {
   /** Of the last one that is missing. */
   id: number
   type: 'gap'
-  events: number
+  /** Null where the store was lost in between, and nobody knows. */
+  events: number | null
 }
 
 export interface EventQuery {
@@ -14,6 +15,9 @@ export interface EventQuery {
   session_id: string | undefined
   signal: AbortSignal
 }
+
+/** More than any store keeps: the ids of one that was begun anew are further from those of the former. */
+const JUMP = 1_000_000_000
 
 /** What happens, as callers follow it. */
 export class EventReader {
@@ -26,7 +30,8 @@ export class EventReader {
   async *follow({ after, session_id, signal }: EventQuery): AsyncGenerator<StoredEvent | EventGap> {
     const from = after ?? (await this.#events.last())
     const first = await this.#events.first()
-    if (from > 0 && first > from + 1) yield { id: first - 1, type: 'gap', events: first - 1 - from }
+    const missing = first - 1 - from
+    if (from > 0 && missing > 0) yield { id: first - 1, type: 'gap', events: missing < JUMP ? missing : null }
     yield* this.#events.follow(from, session_id, signal)
   }
 }

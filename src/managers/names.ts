@@ -16,7 +16,12 @@ export function newId(prefix: 'exec' | 'relic' | 'worker' | 'snapshot'): string 
 
 /** Ids that are made from now on come after this one, which an earlier process made. */
 export function continueIds(id: string): void {
-  latestMs = Math.max(latestMs, timeOf(id.slice(id.indexOf('_') + 1)))
+  latestMs = Math.max(latestMs, madeAt(id))
+}
+
+/** Milliseconds since 1970 at which an id was made. */
+export function madeAt(id: string): number {
+  return timeOf(id.slice(id.indexOf('_') + 1))
 }
 
 function timeOf(uuid: string): number {

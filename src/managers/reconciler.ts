@@ -212,14 +212,17 @@ export class Reconciler {
       return
     }
     if (state !== undefined) await docker.remove(state.id)
-    if (entry.status !== 'running' && entry.request !== null) {
+    const isRebuilt = entry.request?.rebuilt === true
+    if (entry.status !== 'running' && entry.request !== null && !isRebuilt) {
       log.info({ event: 'tool.requeued', execution_id: entry.id }, 'tool run queued again')
       await tools.requeue(entry)
       return
     }
     const failure = {
       code: 'lost' as const,
-      message: 'Its container ended and was removed while nobody could watch',
+      message: isRebuilt
+        ? 'What was asked for was lost with the store before it was done'
+        : 'Its container ended and was removed while nobody could watch',
       hint: null,
     }
     const view = { ...entry.view, status: 'failed' as const, failure, completed_at: timestamp() }

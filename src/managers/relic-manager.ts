@@ -211,7 +211,8 @@ function unknownRelic(id: string): AppError {
   return new AppError('not_found', `There is no relic "${id}"`)
 }
 
-function preparingRelic(id: string, request: StartRelic): Relic {
+/** A relic before anything is made. */
+export function preparingRelic(id: string, request: StartRelic): Relic {
   return {
     relic_id: id,
     relic_name: request.relic_name,

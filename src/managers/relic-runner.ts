@@ -154,9 +154,10 @@ export class RelicRunner {
       if (this.#prober.door === undefined) throw new RelicDied(await exit)
       await this.#prober.untilHealthy(this.#prober.door, limited)
     }
-    const internal_url = `http://${this.#record.entry.view.container_name}:${this.#record.request.port}`
+    // The port of a relic that was rebuilt is not known.
+    const { view, request } = this.#record.entry
+    const internal_url = request?.rebuilt ? null : `http://${view.container_name}:${this.#record.request.port}`
     await this.#record.update({ status: 'healthy', healthy_at: timestamp(), internal_url })
-    const { view } = this.#record.entry
     this.#deps.log.info(
       { event: 'relic.healthy', relic_id: view.relic_id, relic_name: view.relic_name, session_id: view.session_id },
       'relic healthy',

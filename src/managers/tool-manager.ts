@@ -328,7 +328,8 @@ function requestOf(entry: ToolEntry): ExecuteTool {
   return entry.request
 }
 
-function queuedRun(id: string, request: ExecuteTool): ToolRun {
+/** A run as it is accepted. */
+export function queuedRun(id: string, request: ExecuteTool): ToolRun {
   return {
     execution_id: id,
     tool_name: request.tool_name,

@@ -12,7 +12,7 @@ import { Turns } from './turns.ts'
 import { newNonce, type WorkerDecision } from './worker-blueprint.ts'
 import { WorkerContainer, type WorkerContainerDeps } from './worker-container.ts'
 import { BREACH, startFailure, startProblem, WorkerEnded, WorkerInterrupted } from './worker-problem.ts'
-import { DELETED, type WorkerEntry, WorkerRecord } from './worker-record.ts'
+import { DELETED, isRebuilt, type WorkerEntry, WorkerRecord } from './worker-record.ts'
 import { type RunnerDeps, WorkerRunner } from './worker-runner.ts'
 import { sharedRepository } from './worker-workspace.ts'
 
@@ -88,6 +88,7 @@ export class WorkerLife {
     return this.#change(async () => {
       if (this.entry.view.status === 'paused') await this.#thaw()
       if (this.entry.view.status === 'running') return this.entry.view
+      this.#requireRequest()
       return this.#again()
     })
   }
@@ -117,6 +118,7 @@ export class WorkerLife {
   restart(graceSeconds: number): Promise<Worker> {
     return this.#change(async () => {
       this.#requireKept()
+      this.#requireRequest()
       await this.#runner.halt(graceSeconds)
       return this.#again()
     })
@@ -126,7 +128,8 @@ export class WorkerLife {
    * Puts a new container in the place of the old one, once no command runs in it, and keeps workspace
    * and volumes. Where the new one does not get ready, the old one is started again.
    */
-  refresh({ timeout_seconds, when_busy, wait_seconds }: RefreshWorker): Promise<Worker> {
+  async refresh({ timeout_seconds, when_busy, wait_seconds }: RefreshWorker): Promise<Worker> {
+    this.#requireRequest()
     const wait = when_busy === 'wait' ? wait_seconds * 1000 : 0
     return this.commands.closed(wait, () =>
       this.#change(() => {
@@ -329,6 +332,15 @@ export class WorkerLife {
     if (this.entry.live && this.entry.view.status !== 'preparing') return
     throw new AppError('conflict', `Worker "${this.entry.name}" has no container`, {
       hint: `Start it with POST /containers/worker/${this.entry.name}/ensure.`,
+    })
+  }
+
+  /** Refuses what takes a worker that was rebuilt: its variables, mounts and credentials are lost. */
+  #requireRequest(): void {
+    if (!isRebuilt(this.entry)) return
+    const { name } = this.entry
+    throw new AppError('conflict', `What worker "${name}" was started with was lost with the store`, {
+      hint: 'Stop it and start it anew with POST /containers/worker/start: its volumes are kept.',
     })
   }
 

@@ -20,7 +20,7 @@ import type { SessionQuotas, SessionUse } from './session-quotas.ts'
 import { newNonce, type WorkerDecision } from './worker-blueprint.ts'
 import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacity.ts'
 import { WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
-import { DELETED, LIVE, type WorkerEntry } from './worker-record.ts'
+import { DELETED, isRebuilt, LIVE, type WorkerEntry } from './worker-record.ts'
 import { findSnapshot, takeSnapshot } from './worker-snapshot.ts'
 import { checkWorkspace, requireApart } from './worker-workspace.ts'
 
@@ -67,7 +67,8 @@ export class WorkerManager {
     return this.#turns.take(request.worker_id, async () => {
       const life = this.#lives.get(request.worker_id)
       if (life?.entry.view.status === 'running' && !life.isRemoved) return { worker: life.entry.view, created: false }
-      if (life !== undefined) {
+      // What was asked for is lost where it was rebuilt: it is started as it is asked for now.
+      if (life !== undefined && (LIVE.has(life.entry.view.status) || !isRebuilt(life.entry))) {
         return { worker: await this.#withRoom(life, () => life.resumeOrStart()), created: false }
       }
       await this.#check(request)
@@ -359,7 +360,8 @@ function unknownWorker(workerId: string): AppError {
   return new AppError('not_found', `There is no worker "${workerId}"`)
 }
 
-function preparingWorker(request: StartWorker): Worker {
+/** A worker before anything is made. */
+export function preparingWorker(request: StartWorker): Worker {
   return {
     worker_id: request.worker_id,
     session_id: request.session_id ?? null,

@@ -14,6 +14,11 @@ export type WorkerEntry = Entry<StartWorker, Worker>
 /** Row status of a worker that callers do not see any more. */
 export const DELETED = 'deleted'
 
+/** True where what was asked for was lost with a store: it cannot be started again as it was. */
+export function isRebuilt({ request }: WorkerEntry): boolean {
+  return request?.rebuilt === true
+}
+
 /** States in which a worker has a container that runs, or is about to. */
 export const LIVE: ReadonlySet<WorkerStatus> = new Set<WorkerStatus>(['preparing', 'starting', 'running', 'paused'])
 

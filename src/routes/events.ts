@@ -13,7 +13,7 @@ export interface EventRoutesOptions {
 
 const Query = z.strictObject({
   session_id: SessionId.optional(),
-  after: queryInteger({ min: 0, max: 999_999_999 })
+  after: queryInteger({ min: 0, max: 999_999_999_999_999 })
     .optional()
     .describe('Id of the last event that is known; 0 for all that are kept. Last-Event-ID counts before it'),
 })

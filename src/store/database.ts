@@ -1,7 +1,7 @@
 /** SQLite through Kysely: node:sqlite in WAL mode, statements prepared once. */
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { type Generated, Kysely, SqliteDialect } from 'kysely'
-import { AppError, messageOf } from '../errors.ts'
+import { CorruptStore, told } from './faults.ts'
 import { migrate } from './migrations.ts'
 
 export interface Tables {
@@ -54,17 +54,62 @@ export type Database = Kysely<Tables>
 const BUSY_TIMEOUT_MS = 5_000
 const CACHED_STATEMENTS = 256
 
-/** Opens (and brings up to date) the database at a path; `:memory:` for one that is not kept. */
-export async function openDatabase(path: string): Promise<Database> {
+export interface OpenOptions {
+  /** Called before a database that is found corrupt is closed: SQLite deletes the log of what it closes. */
+  whileCorrupt?: () => Promise<void>
+  /** Called once, where the database turns out to be corrupt later. */
+  onCorrupt?: ((error: CorruptStore) => void) | undefined
+}
+
+/**
+ * Opens (and brings up to date) the database at a path; `:memory:` for one that is not kept. Throws
+ * `CorruptStore` where its file does not hold together; where it ceases to later, so does the statement
+ * that finds it.
+ */
+export async function openDatabase(path: string, { whileCorrupt, onCorrupt }: OpenOptions = {}): Promise<Database> {
   const sqlite = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
-  sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON')
-  const database: Database = new Kysely<Tables>({ dialect: new SqliteDialect({ database: adapt(sqlite) }) })
-  await migrate(database)
+  const corruption = new AbortController()
+  const database: Database = new Kysely<Tables>({
+    dialect: new SqliteDialect({ database: adapt(sqlite, (error) => corruption.abort(error)) }),
+  })
+  try {
+    told(() => {
+      sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON')
+      requireSound(sqlite)
+    })
+    await migrate(database)
+    told(() => requireReadable(sqlite))
+  } catch (error) {
+    try {
+      if (error instanceof CorruptStore) await whileCorrupt?.()
+    } finally {
+      sqlite.close()
+    }
+    throw error
+  }
+  corruption.signal.addEventListener('abort', () => onCorrupt?.(corruption.signal.reason as CorruptStore))
   return database
 }
 
+/** Reads every page once, which a gigabyte takes some seconds for. */
+function requireSound(sqlite: DatabaseSync): void {
+  const found = sqlite.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
+  if (found !== 'ok') throw new CorruptStore(String(found).replaceAll('\n', ' '))
+}
+
+/** SQLite has no checksums: a page may hold together and its text be spoiled, which would end every start. */
+function requireReadable(sqlite: DatabaseSync): void {
+  const spoiled = sqlite
+    .prepare(
+      `select id from records where live = 1 and not (json_valid(record)
+       and json_valid(coalesce(request, '{}')) and json_valid(coalesce(started, '{}'))) limit 1`,
+    )
+    .get()
+  if (spoiled !== undefined) throw new CorruptStore(`record ${String(spoiled['id'])} is not readable`)
+}
+
 /** node:sqlite in the form that Kysely's dialect expects. */
-function adapt(sqlite: DatabaseSync) {
+function adapt(sqlite: DatabaseSync, onCorrupt: (error: CorruptStore) => void) {
   const statements = new Map<string, StatementSync>()
   const statementOf = (sql: string): StatementSync => {
     let statement = statements.get(sql)
@@ -75,46 +120,25 @@ function adapt(sqlite: DatabaseSync) {
     }
     return statement
   }
+  const tried = <T>(work: () => T): T => {
+    try {
+      return told(work)
+    } catch (error) {
+      if (error instanceof CorruptStore) onCorrupt(error)
+      throw error
+    }
+  }
   return {
     close: () => sqlite.close(),
     prepare: (sql: string) => {
-      const statement = told(() => statementOf(sql))
+      const statement = tried(() => statementOf(sql))
       type Values = Parameters<StatementSync['all']>
       return {
         reader: statement.columns().length > 0,
-        all: (parameters: readonly unknown[]) => told(() => statement.all(...(parameters as Values))),
-        run: (parameters: readonly unknown[]) => told(() => statement.run(...(parameters as Values))),
+        all: (parameters: readonly unknown[]) => tried(() => statement.all(...(parameters as Values))),
+        run: (parameters: readonly unknown[]) => tried(() => statement.run(...(parameters as Values))),
         iterate: (parameters: readonly unknown[]) => statement.iterate(...(parameters as Values)),
       }
     },
-  }
-}
-
-/** Primary result codes of SQLite that are no fault of a statement: https://www.sqlite.org/rescode.html */
-const SQLITE_BUSY = 5
-const SQLITE_IOERR = 10
-const SQLITE_FULL = 13
-const RETRY_AFTER_SECONDS = 5
-
-/** Tells a disk that is full and a database that somebody else locks as what they are. */
-function told<T>(work: () => T): T {
-  try {
-    return work()
-  } catch (error) {
-    const code = Number((error as { errcode?: unknown }).errcode) & 0xff
-    const retry = { cause: error, retryAfterSeconds: RETRY_AFTER_SECONDS }
-    if (code === SQLITE_FULL) {
-      throw new AppError('disk_low', 'The store cannot be written: its disk is full', {
-        ...retry,
-        hint: 'Have the operator make room where CO_DATA_DIR is.',
-      })
-    }
-    if (code === SQLITE_BUSY || code === SQLITE_IOERR) {
-      throw new AppError('store_unavailable', `The store cannot be used: ${messageOf(error)}`, {
-        ...retry,
-        hint: 'Have the operator look who else has store.sqlite open, and whether its disk is well.',
-      })
-    }
-    throw error
   }
 }

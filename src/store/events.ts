@@ -57,6 +57,24 @@ export class Events {
     await this.told()
   }
 
+  /**
+   * The first event of a store that takes the place of one that was lost. Ids count on from the time in
+   * milliseconds, so that none of the former store's is used again, and who follows finds the gap.
+   */
+  async beginAnew(data: Record<string, unknown>): Promise<void> {
+    await this.#database
+      .insertInto('events')
+      .values({
+        id: Date.now(),
+        at: timestamp(),
+        type: 'store.begun_anew',
+        session_id: null,
+        data: JSON.stringify(data),
+      })
+      .execute()
+    await this.told()
+  }
+
   /** Id of the newest; 0 where there was none. */
   async last(): Promise<number> {
     const row = await this.#database.selectFrom('events').select('id').orderBy('id', 'desc').limit(1).executeTakeFirst()

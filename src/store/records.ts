@@ -13,8 +13,11 @@ export interface Entry<Request, View> {
   live: boolean
   containerId: string | null
   nonce: string
-  /** Null once the container has ended for good. */
-  request: Request | null
+  /**
+   * Null once the container has ended for good. With `rebuilt` the original was lost with a store, and
+   * one with defaults stands in its place.
+   */
+  request: (Request & { rebuilt?: true }) | null
   /** When the engine had started its container; absent before, and where nobody needs it. */
   started?: StartMoment | undefined
   /** What callers see. */
@@ -242,7 +245,7 @@ export class Records<Request, View> {
       live: row.live === 1,
       containerId: row.container_id,
       nonce: row.nonce,
-      request: row.request === null ? null : (JSON.parse(row.request) as Request),
+      request: row.request === null ? null : (JSON.parse(row.request) as Request & { rebuilt?: true }),
       view: JSON.parse(row.record) as View,
       ...(row.started === null ? {} : { started: JSON.parse(row.started) as StartMoment }),
     }

@@ -40,11 +40,15 @@ export class Sessions {
     await this.noteActivity(sessionId)
   }
 
-  async #begin(sessionId: string): Promise<void> {
-    const now = timestamp()
+  /** Begins a session that was there since a time, where it is not known. */
+  async restore(sessionId: string, createdAt: Date): Promise<void> {
+    await this.#begin(sessionId, timestamp(createdAt))
+  }
+
+  async #begin(sessionId: string, created_at = timestamp()): Promise<void> {
     const { numInsertedOrUpdatedRows } = await this.#database
       .insertInto('sessions')
-      .values({ session_id: sessionId, created_at: now, last_activity_at: now, ...UNBOUNDED })
+      .values({ session_id: sessionId, created_at, last_activity_at: timestamp(), ...UNBOUNDED })
       .onConflict((conflict) => conflict.column('session_id').doNothing())
       .executeTakeFirstOrThrow()
     if ((numInsertedOrUpdatedRows ?? 0n) > 0n)

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { timestamp } from '../domain/common.ts'
 import type { Exec, ExecRequest } from '../domain/exec.ts'
 import type { Relic, StartRelic } from '../domain/relic.ts'
@@ -10,10 +10,13 @@ import type { StartWorker } from '../domain/worker-spec.ts'
 import { Artifacts } from './artifacts.ts'
 import { type Database, openDatabase } from './database.ts'
 import { Events } from './events.ts'
+import { CorruptStore } from './faults.ts'
 import { IdempotencyKeys } from './idempotency-keys.ts'
+import { readInstance, writeInstance } from './instance-file.ts'
 import { Lease } from './lease.ts'
 import { Records } from './records.ts'
 import { Sessions } from './sessions.ts'
+import { setAside } from './set-aside.ts'
 import { Spools } from './spools.ts'
 
 export type ToolRecords = Records<ExecuteTool, ToolRun>
@@ -21,10 +24,29 @@ export type RelicRecords = Records<StartRelic, Relic>
 export type WorkerRecords = Records<StartWorker, Worker>
 export type ExecRecords = Records<ExecRequest, Exec>
 
+export interface StoreOptions {
+  /** Called once, where the database turns out to be corrupt while it is used: who uses it has to end. */
+  onCorrupt?: (error: CorruptStore) => void
+}
+
+/** What was found where the store is, beside its database. */
+interface Found {
+  instance: string
+  setAside: string | undefined
+  needsRebuild: boolean
+}
+
 /** All that is kept between starts, in one folder: the database, the output and the artifacts. */
 export class Store {
-  /** UUID of this installation, made with the store. */
+  /** UUID of this installation, which outlives the database. */
   readonly instance: string
+  /** Where the database that was found is now, where that was corrupt and a new one is begun. */
+  readonly setAside: string | undefined
+  /**
+   * The database is newer than the instance: it knows nothing of what the instance has on the engine.
+   * True, also over restarts, until `rebuilt` is called.
+   */
+  readonly needsRebuild: boolean
   readonly tools: ToolRecords
   readonly relics: RelicRecords
   readonly workers: WorkerRecords
@@ -38,10 +60,12 @@ export class Store {
   readonly #database: Database
   readonly #lease: Lease
 
-  private constructor(folder: string, database: Database, instance: string, lease: Lease) {
+  private constructor(folder: string, database: Database, lease: Lease, found: Found) {
     this.#database = database
     this.#lease = lease
-    this.instance = instance
+    this.instance = found.instance
+    this.setAside = found.setAside
+    this.needsRebuild = found.needsRebuild
     this.events = new Events(database)
     this.tools = new Records(database, 'tool', this.events)
     this.relics = new Records(database, 'relic', this.events)
@@ -55,20 +79,29 @@ export class Store {
 
   /**
    * Opens the store in a folder, which is made where it is missing, readable to its owner alone. A
-   * `ConfigError` where another process has it.
+   * database that is corrupt is set aside, never deleted, and a new one begun. A `ConfigError` where
+   * another process has the store.
    */
-  static async open(folder: string): Promise<Store> {
+  static async open(folder: string, { onCorrupt }: StoreOptions = {}): Promise<Store> {
     for (const path of [folder, join(folder, 'spool'), join(folder, 'artifacts')]) {
       await mkdir(path, { recursive: true, mode: 0o700 })
     }
     const lease = Lease.take(folder)
     try {
-      const database = await openDatabase(join(folder, 'store.sqlite'))
-      return new Store(folder, database, await instanceOf(database), lease)
+      const { database, kept } = await openOrBegin(join(folder, 'store.sqlite'), onCorrupt)
+      const store = new Store(folder, database, lease, { ...(await instanceOf(folder, database)), setAside: kept })
+      if (kept !== undefined || store.needsRebuild)
+        await store.events.beginAnew({ set_aside: kept === undefined ? null : basename(kept) })
+      return store
     } catch (error) {
       lease.release()
       throw error
     }
+  }
+
+  /** The database has all that can be known of what the instance has on the engine. */
+  async rebuilt(): Promise<void> {
+    await noteInstance(this.#database, this.instance)
   }
 
   async close(): Promise<void> {
@@ -78,10 +111,36 @@ export class Store {
   }
 }
 
-async function instanceOf(database: Database): Promise<string> {
-  const known = await database.selectFrom('instance').select('id').executeTakeFirst()
-  if (known !== undefined) return known.id
-  const id = randomUUID()
-  await database.insertInto('instance').values({ id, created_at: timestamp() }).execute()
-  return id
+async function openOrBegin(path: string, onCorrupt: StoreOptions['onCorrupt']) {
+  let kept: string | undefined
+  const whileCorrupt = async () => {
+    kept = await setAside(path)
+  }
+  try {
+    return { database: await openDatabase(path, { whileCorrupt, onCorrupt }), kept }
+  } catch (error) {
+    if (!(error instanceof CorruptStore)) throw error
+    return { database: await openDatabase(path, { onCorrupt }), kept }
+  }
+}
+
+/** The database's word counts; one that does not know its instance yet is of the instance in the file. */
+async function instanceOf(folder: string, database: Database): Promise<Pick<Found, 'instance' | 'needsRebuild'>> {
+  const [row, inFile] = await Promise.all([
+    database.selectFrom('instance').select('id').executeTakeFirst(),
+    readInstance(folder),
+  ])
+  const instance = row?.id ?? inFile ?? randomUUID()
+  if (instance !== inFile) await writeInstance(folder, instance)
+  const needsRebuild = row === undefined && inFile !== undefined
+  if (row === undefined && !needsRebuild) await noteInstance(database, instance)
+  return { instance, needsRebuild }
+}
+
+async function noteInstance(database: Database, id: string): Promise<void> {
+  await database
+    .insertInto('instance')
+    .values({ id, created_at: timestamp() })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute()
 }
