@@ -42,11 +42,6 @@ export class Store {
   readonly instance: string
   /** Where the database that was found is now, where that was corrupt and a new one is begun. */
   readonly setAside: string | undefined
-  /**
-   * The database is newer than the instance: it knows nothing of what the instance has on the engine.
-   * True, also over restarts, until `rebuilt` is called.
-   */
-  readonly needsRebuild: boolean
   readonly tools: ToolRecords
   readonly relics: RelicRecords
   readonly workers: WorkerRecords
@@ -59,13 +54,14 @@ export class Store {
   readonly artifacts: Artifacts
   readonly #database: Database
   readonly #lease: Lease
+  #needsRebuild: boolean
 
   private constructor(folder: string, database: Database, lease: Lease, found: Found) {
     this.#database = database
     this.#lease = lease
     this.instance = found.instance
     this.setAside = found.setAside
-    this.needsRebuild = found.needsRebuild
+    this.#needsRebuild = found.needsRebuild
     this.events = new Events(database)
     this.tools = new Records(database, 'tool', this.events)
     this.relics = new Records(database, 'relic', this.events)
@@ -99,9 +95,18 @@ export class Store {
     }
   }
 
+  /**
+   * The database is newer than the instance: it knows nothing of what the instance has on the engine.
+   * True, also over restarts, until `rebuilt` is called.
+   */
+  get needsRebuild(): boolean {
+    return this.#needsRebuild
+  }
+
   /** The database has all that can be known of what the instance has on the engine. */
   async rebuilt(): Promise<void> {
     await noteInstance(this.#database, this.instance)
+    this.#needsRebuild = false
   }
 
   async close(): Promise<void> {

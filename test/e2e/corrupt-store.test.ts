@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
@@ -217,6 +217,42 @@ describe('after a start with a store that is garbage', () => {
     await service.stop(0)
     service = await startService({ dataDir })
     expect(service.store).toMatchObject({ instance, setAside: undefined, needsRebuild: false })
+  })
+})
+
+describe('a worker in a git worktree', () => {
+  it('is ended for reaching out to git of the host, also where its record had to be made again', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'co-guard-'))
+    const root = await mkdtemp(join(tmpdir(), 'co-root-'))
+    const [repository, worktree] = [join(root, 'main'), join(root, 'tree')]
+    const git = (...args: string[]) =>
+      execFileSync('git', ['-c', 'user.name=Host', '-c', 'user.email=host@localhost', ...args], { stdio: 'ignore' })
+    git('init', repository)
+    git('-C', repository, 'commit', '--allow-empty', '-m', 'first')
+    git('-C', repository, 'worktree', 'add', worktree)
+    const options = { dataDir: folder, environment: { CO_ALLOWED_HOST_ROOTS: root } }
+    let guarded = await startService(options)
+    try {
+      const workspace = { git_worktree: { path: worktree, repository } }
+      const worker_id = newSession('guarded')
+      await new WorkerClient(guarded.url).startWorker(worker_id, { workspace })
+      await guarded.stop(0)
+      await writeFile(join(folder, 'store.sqlite'), Buffer.alloc(8192, 0x5a))
+      guarded = await startService(options)
+      const after = new WorkerClient(guarded.url)
+      expect(await after.worker(worker_id)).toMatchObject({
+        status: 'running',
+        workspace: { kind: 'git_worktree', source: worktree },
+      })
+      await after.exec(worker_id, 'echo /workspace/evil > $GIT_MAIN_DIR/commondir; sleep 5')
+      await expect
+        .poll(() => after.worker(worker_id), { timeout: 10_000 })
+        .toMatchObject({ status: 'failed', failure: { code: 'killed' } })
+      expect(await readdir(join(repository, '.git'))).not.toContain('commondir')
+    } finally {
+      await guarded.destroy()
+      await rm(root, { recursive: true, force: true })
+    }
   })
 })
 

@@ -196,19 +196,21 @@ describe('StoreRebuilder', () => {
     const name = workerVolumeName(store.instance, 'gone', 'workspace')
     const owner = { instance: store.instance, kind: 'volume', id: 'gone', name: 'workspace', nonce: 'n' } as const
     await engine.volumes.create(name, encodeLabels(owner))
-    const inspect = engine.containers.inspect.bind(engine.containers)
+    const list = engine.volumes.list.bind(engine.volumes)
     let calls = 0
-    engine.containers.inspect = async (container) => {
+    engine.volumes.list = async (labels) => {
       calls += 1
-      if (calls === 2) throw new Error('the process ends here')
-      return inspect(container)
+      // The last look: records of containers are made by then.
+      if (calls === 3) throw new Error('the process ends here')
+      return list(labels)
     }
     await expect(rebuild()).rejects.toThrow('the process ends here')
+    expect(await store.tools.count()).toBe(1)
     await store.close()
     store = await Store.open(folder)
     expect(store.needsRebuild).toBe(true)
     await rebuild()
-    await rebuild()
+    expect(store.needsRebuild).toBe(false)
     expect(await store.tools.get(id)).toMatchObject({ status: 'running' })
     expect([await store.tools.count(), await store.workers.count()]).toEqual([1, 2])
     await store.close()
