@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The fault suite: `npm run test:faults` takes a twentieth of the full numbers, and `npm run test:faults --
 # --full` all of them, which takes hours. Each number can be set by its variable; FAULTS_SEED replays a
-# failure. What was counted goes to .cache/faults.jsonl too.
+# failure. What was counted goes to .cache/faults.jsonl, and with `npm run test:faults:counts` from there
+# to docs/FAILURES.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/node_modules/.bin:$PATH"
@@ -26,6 +27,7 @@ full FAULTS_SEQUENCES 10000
 full FAULTS_REAL_SEQUENCES 500
 full FAULTS_REPLIES 100000
 full FAULTS_DECOYS 1000
+full FAULTS_QUEUED 10000
 
 mkdir -p .cache
 : >.cache/faults.jsonl

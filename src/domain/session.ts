@@ -5,18 +5,30 @@ import { StatsTotals } from './stats.ts'
 import { ToolRunSummary } from './tool.ts'
 import { Worker } from './worker.ts'
 
-const Bound = z.number().int().min(1).max(1_000_000_000).nullable().default(null)
+const Bound = z.number().int().min(1).max(1_000_000_000).nullable()
+
+const BOUNDED = {
+  runs: 'Tool runs that have not ended, waiting or not',
+  containers: 'Tool runs that have not ended, relics and workers together',
+  memory_mb: 'Sum of their memory limits; a stopped relic or worker has none',
+}
 
 /** What a session may have at once; null for what is not bounded. */
 export const Quotas = named(
   'Quotas',
-  z.strictObject({
-    runs: Bound.describe('Tool runs that have not ended, waiting or not'),
-    containers: Bound.describe('Tool runs that have not ended, relics and workers together'),
-    memory_mb: Bound.describe('Sum of their memory limits; a stopped relic or worker has none'),
+  z.object({
+    runs: Bound.describe(BOUNDED.runs),
+    containers: Bound.describe(BOUNDED.containers),
+    memory_mb: Bound.describe(BOUNDED.memory_mb),
   }),
 )
 export type Quotas = z.infer<typeof Quotas>
+
+const SetQuotas = z.strictObject({
+  runs: Bound.default(null).describe(BOUNDED.runs),
+  containers: Bound.default(null).describe(BOUNDED.containers),
+  memory_mb: Bound.default(null).describe(BOUNDED.memory_mb),
+})
 
 const Used = z.object({ runs: z.number().int(), containers: z.number().int(), memory_mb: z.number().int() })
 
@@ -61,7 +73,7 @@ export const RenewSession = named(
     idle_timeout_seconds: Seconds.describe(
       'Without activity (calls, running tools and commands, connections to published ports) it is cleaned up',
     ),
-    quotas: Quotas.prefault({}).describe('Beyond them: 429 quota_exceeded, before anything is made'),
+    quotas: SetQuotas.prefault({}).describe('Beyond them: 429 quota_exceeded, before anything is made'),
   }),
 )
 export type RenewSession = z.infer<typeof RenewSession>

@@ -46,13 +46,19 @@ export class ContainerProcess {
       onInterrupted: () => this.#output.interrupted(),
     })
     // Whoever waits sees a rejection too; without a waiter it is no fault.
-    this.exit.catch(() => {})
+    this.exit.then(
+      () => this.drained(),
+      () => this.#output.end(),
+    )
   }
 
   /** Starts the container with its output attached. */
   static async start(options: ContainerProcessOptions): Promise<ContainerProcess> {
-    const { containers } = options.engine
-    const { stdin } = options
+    const { engine, containerId, stdin } = options
+    const { containers } = engine
+    // The engine's log of a container goes on over its starts, and with it what is known of it.
+    const former = options.former?.of(containerId)
+    await former?.exit.then(() => former.drained())
     const attachment = await containers.attach(options.containerId, {
       stdin: stdin !== undefined,
       signal: options.detach,
@@ -66,10 +72,7 @@ export class ContainerProcess {
       attachment.close()
       throw error
     }
-    // The engine's log of a container goes on over its starts.
-    const { former } = options
-    const known =
-      former !== undefined && former.#options.containerId === options.containerId ? former.#known : new KnownOutput()
+    const known = former === undefined ? new KnownOutput() : former.#known
     return new ContainerProcess(options, { attached: attachment, known })
   }
 
@@ -78,6 +81,11 @@ export class ContainerProcess {
     const known = new KnownOutput()
     await tellSpool(spools, id, [known])
     return new ContainerProcess(options, { known })
+  }
+
+  /** Itself where it is of this container. */
+  of(containerId: string): ContainerProcess | undefined {
+    return this.#options.containerId === containerId ? this : undefined
   }
 
   /** Ends the process, at once where there is no grace, and waits for the rest of its output. */

@@ -60,12 +60,14 @@ export class NetworkManager {
     return this.#creations.share(sessionId, async () => {
       const present = await this.get(sessionId)
       if (present !== undefined) return present
-      // Another installation on this engine may have a session of that id.
-      const name = `session_${sessionId}_${this.#instance.slice(0, 8)}`
-      return {
-        ...(await this.#create({ name, session: sessionId, prefix: SESSION_PREFIX, isolated: false })),
-        sessionId,
-      }
+      const intent = { session: sessionId, prefix: SESSION_PREFIX, isolated: false }
+      const name = `session_${sessionId}`
+      const made = await this.#create({ ...intent, name }).catch((error: unknown) => {
+        // Another installation on this engine has a session of that id.
+        if (!(error instanceof AppError) || error.code !== 'conflict') throw error
+        return this.#create({ ...intent, name: `${name}_${this.#instance.slice(0, 8)}` })
+      })
+      return { ...made, sessionId }
     })
   }
 

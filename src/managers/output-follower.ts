@@ -41,6 +41,7 @@ export class OutputFollower {
   #isInterrupted = false
   #attachmentEndedAt: number | undefined
   #doubt: NodeJS.Timeout | undefined
+  #draining: Promise<void> | undefined
 
   /** Begins with an attachment, or where there is none with the engine's log behind what is known. */
   constructor(options: OutputFollowerOptions, attached?: Attachment) {
@@ -58,8 +59,19 @@ export class OutputFollower {
     if (!this.#isPumping) this.#pumping = this.#pump()
   }
 
-  /** Call it when the process has ended: resolves when all output was taken, or after a while without it. */
-  async drained(): Promise<void> {
+  /** Call it when the process has ended: resolves when all output was taken, or after a while without it. May be repeated. */
+  drained(): Promise<void> {
+    this.#draining ??= this.#drain().finally(() => this.end())
+    return this.#draining
+  }
+
+  /** Takes no more. */
+  end(): void {
+    clearTimeout(this.#doubt)
+    this.#over.abort()
+  }
+
+  async #drain(): Promise<void> {
     clearTimeout(this.#doubt)
     const early = this.#attachmentEndedAt !== undefined && performance.now() - this.#attachmentEndedAt > TOGETHER_MS
     if (early) this.interrupted()
@@ -69,7 +81,6 @@ export class OutputFollower {
       this.#attached?.close()
       await this.#ends()
     }
-    this.#over.abort()
   }
 
   /** True where the output ended in time. */
@@ -100,6 +111,7 @@ export class OutputFollower {
 
   #attachmentEnded(): void {
     this.#attachmentEndedAt = performance.now()
+    if (this.#draining !== undefined) return
     this.#doubt = setTimeout(() => this.interrupted(), DOUBT_MS).unref()
   }
 

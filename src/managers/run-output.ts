@@ -87,6 +87,7 @@ export class RunOutput {
 
   /** Ends the log. */
   async seal(): Promise<void> {
+    this.#follower?.end()
     await this.#spools.seal(this.#runId)
   }
 

@@ -16,6 +16,7 @@ import { KillableService } from './killable-service.ts'
 import { ENGINE_MS, Load, relic, STORE_MS } from './load.ts'
 import { PrivateDaemon } from './private-daemon.ts'
 import { Random, seed } from './random.ts'
+import { report } from './report.ts'
 import { World } from './world.ts'
 
 const KILLS = Number(process.env['FAULTS_DAEMON_KILLS'] ?? 15)
@@ -99,9 +100,19 @@ it.runIf(KILLS > 0)(`loses, doubles and leaks nothing over ${KILLS} kills of the
   problems.push(...(await after()))
   expect(problems).toEqual([])
   const completed = runs.filter(({ status }) => status === 'completed').length
-  console.log(
-    `faults: ${KILLS} dockerd kills (${restores} with live-restore), seed ${SEED}: ${runs.length} runs (${completed} completed, ${living.size} adopted), 0 lost, 0 twice, 0 leaks; ready again within ${Math.round(Math.max(...recoveries))} ms; slowest answer ${Math.round(caller.slowestMs)} ms`,
-  )
+  await report('dockerd killed', {
+    kills: KILLS,
+    'with live restore': restores,
+    seed: SEED,
+    runs: runs.length,
+    completed,
+    'lived on': living.size,
+    lost: 0,
+    doubled: 0,
+    leaked: 0,
+    'ready again within ms': Math.round(Math.max(...recoveries)),
+    'slowest answer ms': Math.round(caller.slowestMs),
+  })
 })
 
 it.runIf(FREEZES > 0)(`tells of an engine frozen ${FREEZES} times, and works again (seed ${SEED})`, async () => {
@@ -126,9 +137,17 @@ it.runIf(FREEZES > 0)(`tells of an engine frozen ${FREEZES} times, and works aga
   problems.push(...(await after()))
   expect(problems).toEqual([])
   const completed = runs.filter(({ status }) => status === 'completed').length
-  console.log(
-    `faults: ${FREEZES} dockerd freezes, seed ${SEED}: ${runs.length} runs (${completed} completed), 0 lost, 0 twice, 0 leaks; ready again within ${Math.round(Math.max(...recoveries))} ms; slowest answer ${Math.round(caller.slowestMs)} ms`,
-  )
+  await report('dockerd frozen', {
+    freezes: FREEZES,
+    seed: SEED,
+    runs: runs.length,
+    completed,
+    lost: 0,
+    doubled: 0,
+    leaked: 0,
+    'ready again within ms': Math.round(Math.max(...recoveries)),
+    'slowest answer ms': Math.round(caller.slowestMs),
+  })
 })
 
 /** What holds after each series: nothing unclaimed, nothing left, nothing late. */

@@ -15,6 +15,7 @@ import { Caller } from './caller.ts'
 import { KillableService } from './killable-service.ts'
 import { Load } from './load.ts'
 import { Random, seed } from './random.ts'
+import { report } from './report.ts'
 import type { RequestHead } from './request-parser.ts'
 import { type SocketFault, SocketProxy } from './socket-proxy.ts'
 import { World } from './world.ts'
@@ -106,9 +107,18 @@ it(`loses, doubles and leaks nothing over ${CUTS} cuts of the engine's socket (s
   problems.push(...unclaimed, ...errors, ...left, ...caller.late, ...caller.broken, ...crashes())
   expect(problems).toEqual([])
   const completed = runs.filter(({ status }) => status === 'completed').length
-  console.log(
-    `faults: ${CUTS} cuts of the engine's socket, ${broken.length} broken answers, seed ${SEED}: ${runs.length} runs (${completed} completed), 0 lost, 0 twice, 0 leaks; ready again within ${Math.round(Math.max(...recoveries))} ms; slowest answer ${Math.round(caller.slowestMs)} ms`,
-  )
+  await report('Socket of the engine cut', {
+    cuts: CUTS,
+    'broken answers': broken.length,
+    seed: SEED,
+    runs: runs.length,
+    completed,
+    lost: 0,
+    doubled: 0,
+    leaked: 0,
+    'ready again within ms': Math.round(Math.max(...recoveries)),
+    'slowest answer ms': Math.round(caller.slowestMs),
+  })
 })
 
 function faultOf({ path }: RequestHead, faults: Random): SocketFault | undefined {

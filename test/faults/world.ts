@@ -92,10 +92,7 @@ export class World {
       if (run.status === 'completed') {
         if (run.exit_code !== 0) problems.push(`${about}: exit code ${run.exit_code}`)
         const isWhole = run.stdout === wanted || (endedUnwatched(run) && wanted.startsWith(run.stdout))
-        if (!isWhole)
-          problems.push(
-            `${about}: output ${JSON.stringify(run.stdout)}`,
-          )
+        if (!isWhole) problems.push(`${about}: output ${JSON.stringify(run.stdout)}`)
         if (began !== 1) problems.push(`${about}: began ${began} times`)
       } else if (run.status === 'failed') {
         if (!codes.includes(run.failure?.code ?? '')) problems.push(`${about}: not one of ${codes}`)
