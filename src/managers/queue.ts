@@ -92,6 +92,11 @@ export class RunQueue<Run extends WaitingRun = WaitingRun> {
     return undefined
   }
 
+  /** Takes a place for what runs already, also where none is left. */
+  occupy(): Release {
+    return this.#take()
+  }
+
   /** Takes a run out of line; false where it is not in it, or not any more. */
   remove(run: Run): boolean {
     const line = this.#sessions.get(run.sessionId)

@@ -219,7 +219,7 @@ export class ToolManager {
       priority: request.priority,
       giveBack: this.#options.quotas.keep(entry.sessionId, useOf(request)),
     }
-    return this.#begin(entry, waiting, {}, (execution) => execution.adopt(state))
+    return this.#begin(entry, waiting, { release: this.queue.occupy() }, (execution) => execution.adopt(state))
   }
 
   /** Waits for the runs in flight, and leaves those that last longer or wait for their turn to the next start. */

@@ -51,7 +51,8 @@ export interface RecordRow {
 
 export type Database = Kysely<Tables>
 
-const BUSY_TIMEOUT_MS = 5_000
+/** SQLite waits for another process in place, and the service with it: not for long. */
+const BUSY_TIMEOUT_MS = 1_000
 const CACHED_STATEMENTS = 256
 
 export interface OpenOptions {

@@ -66,4 +66,22 @@ describe('what has ended', () => {
       stdout_bytes: 9_000_000,
     })
   })
+
+  it('takes the images with it that requests had built, but for those in use', async () => {
+    const session_id = newSession()
+    const dockerfile = (text: string) => `FROM container-orchestrator/toolbox:1\nENV TEXT=${text}`
+    const build = (text: string, more: object) =>
+      client.run({ session_id, dockerfile: dockerfile(text), command: ['true'], ...more })
+    const [old, used] = [await build('old', {}), await build('used', { cleanup: false })]
+    const present = async () =>
+      Promise.all(
+        [old, used].map(async ({ image_id }) => (await service.engine.images.inspect(image_id)) !== undefined),
+      )
+    expect((await look(2.9)).images).toBe(0)
+    expect(await present()).toEqual([true, true])
+    expect((await look(3.1)).images).toBe(1)
+    expect(await present()).toEqual([false, true])
+    await client.post('/containers/cleanup/session', { session_id, force: true })
+    expect(await present()).toEqual([false, false])
+  })
 })

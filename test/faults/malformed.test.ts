@@ -134,7 +134,8 @@ function hurryDeadlines(): void {
 async function openLane(socket: string): Promise<Lane> {
   const [player, pinged] = [
     new EnginePlayer(golden(GONE).wire, golden(ALIVE).wire),
-    new EnginePlayer(golden(GONE).wire),
+    // A ping that fails is followed by others until one is answered.
+    new EnginePlayer(golden(ALIVE).wire),
   ]
   await player.listen(socket)
   await pinged.listen(`${socket}.ping`)

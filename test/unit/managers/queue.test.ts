@@ -147,6 +147,17 @@ describe('RunQueue', () => {
     expect([queue.running, queue.waiting]).toEqual([1, 0])
   })
 
+  it('counts what runs already, also beyond its concurrency', () => {
+    const { queue, turns, enter } = recorded(1)
+    const releases = [queue.occupy(), queue.occupy()]
+    enter('a', 5, '1')
+    expect([queue.running, queue.waiting]).toEqual([2, 1])
+    releases[0]?.()
+    expect(turns).toEqual([])
+    releases[1]?.()
+    expect(turns).toEqual(['1'])
+  })
+
   it('tells how many turns it takes, as they come if nobody else asks', () => {
     const asked = fc.array(fc.record({ session: fc.nat(4), priority: fc.nat(9) }), { minLength: 1, maxLength: 40 })
     fc.assert(
