@@ -8,6 +8,7 @@ export class Availability {
   readonly #changed = new EventEmitter().setMaxListeners(0)
   #available = true
   #lostAt: Date | undefined
+  #restoredAt: Date | undefined
 
   get isAvailable(): boolean {
     return this.#available
@@ -16,6 +17,11 @@ export class Availability {
   /** When it was lost last; undefined where it never was. */
   get lostAt(): Date | undefined {
     return this.#lostAt
+  }
+
+  /** When it was back last; undefined where it never was away, or is still. */
+  get restoredAt(): Date | undefined {
+    return this.#restoredAt
   }
 
   /** Throws `unavailable` at once where the engine does not answer: asking it would only take a deadline. */
@@ -43,6 +49,7 @@ export class Availability {
     if (available === this.#available) return
     this.#available = available
     if (!available) this.#lostAt = new Date()
+    this.#restoredAt = available ? new Date() : undefined
     this.#changed.emit('change', available)
   }
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type Page, timestamp } from '../domain/common.ts'
 import type { Exec, ExecRequest, ExecStatus } from '../domain/exec.ts'
 import type { Engine } from '../engine/engine.ts'
-import { AppError, messageOf } from '../errors.ts'
+import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import type { Entry } from '../store/records.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
@@ -181,7 +181,15 @@ export class ExecManager {
     let reason: 'timeout' | 'cancelled' | undefined
     const end = async (why: 'timeout' | 'cancelled') => {
       reason ??= why
-      await command.kill()
+      for (;;) {
+        try {
+          return await command.kill()
+        } catch (error) {
+          // A command does not outlive its time because its engine was away when that was over.
+          if (!isEngineFault(error, 'unavailable', 'deadline')) throw error
+          await engine.availability.restored(detach)
+        }
+      }
     }
     const timer = setTimeout(() => void end('timeout').catch(() => {}), request.timeout_seconds * 1000)
     const done = this.#follow(entry, command, spool, () => reason).finally(() => {

@@ -1,6 +1,7 @@
 /** How a container's end is told: pure. */
 import type { Failure } from '../domain/common.ts'
 import type { ToolStatus } from '../domain/tool.ts'
+import type { Availability } from '../engine/availability.ts'
 import type { ContainerState } from '../engine/engine.ts'
 import { AppError, EngineError, ERROR_CODES, messageOf } from '../errors.ts'
 
@@ -36,7 +37,7 @@ export interface EndCircumstances {
   /** Set where the service killed it. */
   reason?: EndReason | undefined
   timeoutSeconds?: number
-  /** The engine was away for a while since the process began. */
+  /** The process ended while its engine was away. */
   engineLeft?: boolean
 }
 
@@ -63,14 +64,30 @@ export function outcomeOf(
 /** How an engine that stops, or comes back, ends what ran: killed, asked to end, or without a word. */
 const ENGINE_ENDS = new Set([137, 143, 255])
 
-/** True where a process ended since its engine stopped, and not by itself. */
-export function endedByEngine(
-  { startedAt, exitCode, oomKilled }: Pick<ContainerState, 'startedAt' | 'exitCode' | 'oomKilled'>,
-  lostAt: Date | undefined,
+/** An engine that is asked to stop gives its containers so long, and one that comes back ends them about then. */
+const BEFORE_LOST_MS = 20_000
+const AFTER_RESTORED_MS = 15_000
+
+/** When an engine was away last. */
+export type Absence = Pick<Availability, 'lostAt' | 'restoredAt'>
+
+/** True where a process ended while its engine stopped, was away or came back. */
+export function endedInAbsence(
+  { startedAt, finishedAt }: Pick<ContainerState, 'startedAt' | 'finishedAt'>,
+  { lostAt, restoredAt }: Absence,
 ): boolean {
-  return (
-    lostAt !== undefined && startedAt !== undefined && startedAt < lostAt && !oomKilled && ENGINE_ENDS.has(exitCode)
-  )
+  if (lostAt === undefined || startedAt === undefined || startedAt >= lostAt) return false
+  const ended = finishedAt?.getTime() ?? Date.now()
+  if (ended < lostAt.getTime() - BEFORE_LOST_MS) return false
+  return restoredAt === undefined || ended <= restoredAt.getTime() + AFTER_RESTORED_MS
+}
+
+/** True where its engine ended a process, by stopping or by coming back. */
+export function endedByEngine(
+  state: Pick<ContainerState, 'startedAt' | 'finishedAt' | 'exitCode' | 'oomKilled'>,
+  absence: Absence,
+): boolean {
+  return !state.oomKilled && ENGINE_ENDS.has(state.exitCode) && endedInAbsence(state, absence)
 }
 
 /** Why a process ended with an exit code that is not 0. */

@@ -6,7 +6,7 @@ import { isEngineFault, messageOf } from '../errors.ts'
 import type { Store } from '../store/store.ts'
 import { ContainerProcess, type ContainerProcessOptions } from './container-process.ts'
 import type { Log } from './log.ts'
-import { endedByEngine, failureOf } from './outcome.ts'
+import { endedByEngine, endedInAbsence, failureOf } from './outcome.ts'
 import type { PortForwarder } from './port-forwarder.ts'
 import type { RelicProber } from './relic-prober.ts'
 import { Interrupted, RelicDied } from './relic-problem.ts'
@@ -191,12 +191,14 @@ export class RelicRunner {
     let last = ended
     for (;;) {
       const { max_retries } = this.#record.request.restart_policy
-      const clean = last?.exitCode === 0
       // What its engine ended is no fault of the relic's, and not counted as one.
+      const { availability } = this.#deps.engine
+      // A service that is asked to end by an engine that stops may well do so with exit code 0.
+      const isClean = last?.exitCode === 0
       const byEngine =
-        last !== undefined && max_retries > 0 && endedByEngine(last, this.#deps.engine.availability.lostAt)
+        last !== undefined && max_retries > 0 && (isClean ? endedInAbsence : endedByEngine)(last, availability)
       const { restarts } = this.#record.entry.view
-      if (last === undefined || clean || (restarts >= max_retries && !byEngine)) {
+      if (last === undefined || (!byEngine && (isClean || restarts >= max_retries))) {
         await this.#settle(last)
         return false
       }
@@ -251,7 +253,7 @@ export class RelicRunner {
         ? { code: 'lost' as const, message: 'The container was removed by somebody else while it ran', hint: null }
         : state.exitCode === 0
           ? null
-          : failureOf(state, endedByEngine(state, this.#deps.engine.availability.lostAt))
+          : failureOf(state, endedByEngine(state, this.#deps.engine.availability))
     this.#wanted = 'stopped'
     await this.#deps.forwarder.close(this.#record.entry.id)
     if (state === undefined) {

@@ -2,30 +2,29 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
-import { type ExecuteTool, hasEnded, type RunTimings, type ToolRun, type ToolStatus } from '../domain/tool.ts'
+import { type ExecuteTool, hasEnded, type ToolRun } from '../domain/tool.ts'
 import type { Attachment, ContainerState, Engine, PathStat } from '../engine/engine.ts'
-import { AppError, EngineError, isEngineFault, messageOf } from '../errors.ts'
+import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { planTool } from '../policy/container-policy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
-import type { Entry } from '../store/records.ts'
 import type { Store } from '../store/store.ts'
 import type { ArtifactCollector } from './artifact-collector.ts'
 import { bootMoment, elapsedSince } from './boot-clock.ts'
 import { untilEnded } from './container-end.ts'
+import { startOnce } from './container-start.ts'
 import type { DockerManager } from './docker-manager.ts'
 import type { ResolvedImage } from './image-manager.ts'
 import type { Log } from './log.ts'
 import { containerName } from './names.ts'
-import { type EndReason, type Outcome, outcomeOf, outcomeOfError } from './outcome.ts'
+import { type EndReason, endedInAbsence, type Outcome, outcomeOf, outcomeOfError } from './outcome.ts'
 import { resultOf } from './result.ts'
 import { RunOutput } from './run-output.ts'
 import { type PreparedTool, prepareTool, type ToolPreparationDeps } from './tool-preparation.ts'
+import { type ToolEntry, ToolRecord } from './tool-record.ts'
 import { UsageMeter } from './usage-meter.ts'
 import { placeInputFiles } from './writable-folders.ts'
-
-export type ToolEntry = Entry<ExecuteTool, ToolRun>
 
 export interface ToolExecutionDeps extends ToolPreparationDeps {
   engine: Engine
@@ -44,12 +43,10 @@ export interface ToolDecision {
 /** How long a run whose engine is away waits for it beyond its own timeout. */
 const ENGINE_AWAY_MS = 60_000
 const KILL_RETRY_MS = 1_000
-const STORE_RETRY_MS = 1_000
 /** A run that the engine's absence keeps from starting is begun anew so often. */
 const START_TRIES = 3
 
 export class ToolExecution {
-  readonly entry: ToolEntry
   /** Resolves with the ended run; with the run as it is where the service stops before its end. Never rejects. */
   readonly ended: Promise<ToolRun>
   readonly #deps: ToolExecutionDeps
@@ -58,6 +55,7 @@ export class ToolExecution {
   readonly #decision: ToolDecision | undefined
   readonly #release: () => void
   readonly #output: RunOutput
+  readonly #record: ToolRecord
   readonly #abort = new AbortController()
   readonly #detach = new AbortController()
   #resolveEnded: (run: ToolRun) => void = () => {}
@@ -76,14 +74,19 @@ export class ToolExecution {
     { decision, release = () => {} }: { decision?: ToolDecision; release?: () => void } = {},
   ) {
     this.#deps = deps
-    this.entry = entry
     this.#request = request
     this.#decision = decision
     this.#release = release
-    this.#output = new RunOutput({ spools: deps.store.spools, runId: entry.id, log: deps.log })
+    const { store, log } = deps
+    this.#output = new RunOutput({ spools: store.spools, runId: entry.id, log })
+    this.#record = new ToolRecord({ entry, store, output: this.#output, log })
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve
     })
+  }
+
+  get entry(): ToolEntry {
+    return this.#record.entry
   }
 
   /** The run as it is, with the output so far. */
@@ -129,7 +132,10 @@ export class ToolExecution {
       const { engine } = this.#deps
       await this.#output.resume(this.#outputOf(state.id))
       const usage = state.status === 'running' ? new UsageMeter(engine.containers, state.id) : undefined
-      await this.#note({ status: 'running', container_id: state.id, started_at: timestamp(state.startedAt) }, state.id)
+      await this.#record.note(
+        { status: 'running', container_id: state.id, started_at: timestamp(state.startedAt) },
+        state.id,
+      )
       return this.#watch(state.id, usage, state.startedAt ?? new Date(), undefined)
     })
   }
@@ -208,7 +214,7 @@ export class ToolExecution {
   async #prepare(): Promise<PreparedTool & { profile: Profile }> {
     if (this.#decision === undefined) throw new Error('a run without a policy decision cannot be started')
     const { profile, volumes } = this.#decision
-    await this.#update({ status: 'preparing' })
+    await this.#record.update({ status: 'preparing' })
     const began = performance.now()
     const { id, nonce } = this.entry
     const prepared = await prepareTool(
@@ -220,7 +226,7 @@ export class ToolExecution {
     )
     this.#ownVolumes = prepared.ownVolumes
     failpoint('tool.prepared')
-    this.#timed('image_ms', began)
+    this.#record.timed('image_ms', began)
     return { ...prepared, profile }
   }
 
@@ -263,7 +269,7 @@ export class ToolExecution {
       await placeInputFiles(engine.containers, containerId, folders, this.#abort.signal)
       // An input file in /output changes it before the tool does.
       const reference = folders.files.length === 0 ? before : await this.#deps.collector.outputBefore(containerId)
-      this.#timed('create_ms', began)
+      this.#record.timed('create_ms', began)
       this.#abort.signal.throwIfAborted()
       failpoint('tool.filled')
       return await this.#startProcess(containerId, attached, image, reference)
@@ -280,11 +286,12 @@ export class ToolExecution {
   ): Promise<Outcome> {
     const { engine } = this.#deps
     const began = performance.now()
+    this.#startAsked = true
     const answered = await this.#startContainer(containerId)
     this.entry.started = bootMoment()
     failpoint('tool.started')
     const startedAt = new Date()
-    this.#timed('start_ms', began)
+    this.#record.timed('start_ms', began)
     if (this.#request.stdin !== undefined) {
       attachment.stdin.on('error', () => {
         // The tool ended, or closed its stdin, before it had read everything.
@@ -292,7 +299,7 @@ export class ToolExecution {
       attachment.stdin.end(this.#request.stdin)
     }
     const usage = new UsageMeter(engine.containers, containerId)
-    await this.#note(
+    await this.#record.note(
       {
         status: 'running',
         container_id: containerId,
@@ -309,27 +316,13 @@ export class ToolExecution {
     return this.#watch(containerId, usage, startedAt, before)
   }
 
-  /** Starts the container, once; false where the engine's answer was missing, and it was asked what became of it. */
+  /** False where the engine's answer was missing at first. */
   async #startContainer(containerId: string): Promise<boolean> {
-    const { containers, availability } = this.#deps.engine
-    this.#startAsked = true
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await containers.start(containerId)
-        return attempt === 1
-      } catch (error) {
-        // Its stdin is lost with the connection.
-        const mayGoOn = this.#request.stdin === undefined && attempt < START_TRIES
-        if (attempt > 1 && isEngineFault(error, 'start_failed', 'conflict', 'failed')) {
-          throw new EngineError('unavailable', `The engine stopped while it started the run: ${error.message}`, {
-            cause: error,
-          })
-        }
-        if (!mayGoOn || !isEngineFault(error, 'unavailable', 'deadline')) throw error
-        await availability.restored(AbortSignal.any([this.#abort.signal, AbortSignal.timeout(ENGINE_AWAY_MS)]))
-        if ((await containers.inspect(containerId))?.startedAt !== undefined) return false
-      }
-    }
+    const { engine } = this.#deps
+    if (this.#request.stdin === undefined) return startOnce(engine, containerId, this.#abort.signal)
+    // Its stdin would be lost with the connection: it is not looked for again.
+    await engine.containers.start(containerId)
+    return true
   }
 
   /** From a started container to its outcome, with output, usage and artifacts taken. */
@@ -378,11 +371,10 @@ export class ToolExecution {
       }
     }
     failpoint('tool.collected')
-    const lostAt = this.#deps.engine.availability.lostAt?.getTime() ?? 0
     return outcomeOf(state, {
       reason: this.#endReason,
       timeoutSeconds: timeout_seconds,
-      engineLeft: lostAt > began.getTime(),
+      engineLeft: endedInAbsence(state, this.#deps.engine.availability),
     })
   }
 
@@ -413,7 +405,7 @@ export class ToolExecution {
     }
     const { stdout, stdout_truncated: truncated } = this.#output.view
     Object.assign(this.entry.view, resultOf({ file: resultFile, stdout, truncated }))
-    this.#timed('collect_ms', began)
+    this.#record.timed('collect_ms', began)
   }
 
   async #finish(outcome: Outcome): Promise<void> {
@@ -432,7 +424,8 @@ export class ToolExecution {
     // A container that is kept is claimed by its request, until its session is cleaned up.
     if (!kept) this.entry.request = null
     // Its container stays until its end is stored: a next start of the service can still tell it from that.
-    await this.#storeEnd()
+    // Who waits is answered although the end is not stored yet.
+    await this.#record.storeEnd(this.#detach.signal, () => this.#resolveEnded(view))
     failpoint('tool.stored')
     if (this.#detach.signal.aborted) return
     this.#output.state(view.status)
@@ -455,25 +448,6 @@ export class ToolExecution {
       'tool finished',
     )
     this.#resolveEnded(view)
-  }
-
-  /** Stores the end of the run, again and again where the store fails; who waits is answered in the meantime. */
-  async #storeEnd(): Promise<void> {
-    const { log, store } = this.#deps
-    while (!this.#detach.signal.aborted) {
-      try {
-        await store.tools.update(this.entry)
-        await store.sessions.noteActivity(this.entry.sessionId)
-        return
-      } catch (error) {
-        log.error(
-          { event: 'tool.store_failed', execution_id: this.entry.id, error: messageOf(error) },
-          'the end of a run could not be stored, which is tried again',
-        )
-        this.#resolveEnded(this.entry.view)
-        await sleep(STORE_RETRY_MS, undefined, { signal: this.#detach.signal }).catch(() => {})
-      }
-    }
   }
 
   async #end(reason: EndReason, graceSeconds?: number): Promise<void> {
@@ -504,31 +478,8 @@ export class ToolExecution {
     }
   }
 
-  async #update(change: Partial<ToolRun> & { status: ToolStatus }, containerId?: string): Promise<void> {
-    const told = this.entry.view.status !== change.status
-    Object.assign(this.entry.view, change)
-    this.entry.status = change.status
-    if (containerId !== undefined) this.entry.containerId = containerId
-    await this.#deps.store.tools.update(this.entry)
-    if (told) this.#output.state(change.status)
-  }
-
-  /** As `#update`, of a process that runs: what the store cannot take now it is told with the end. */
-  async #note(change: Partial<ToolRun> & { status: ToolStatus }, containerId: string): Promise<void> {
-    await this.#update(change, containerId).catch((error: unknown) => {
-      this.#deps.log.error(
-        { event: 'tool.store_failed', execution_id: this.entry.id, error: messageOf(error) },
-        'the state of a run could not be stored',
-      )
-    })
-  }
-
   #outputOf(containerId: string) {
     return { engine: this.#deps.engine, containerId, detach: this.#detach.signal }
-  }
-
-  #timed(phase: keyof RunTimings, began: number): void {
-    this.entry.view.timings[phase] = Math.round((performance.now() - began) * 10) / 10
   }
 }
 

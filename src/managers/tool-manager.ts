@@ -24,7 +24,8 @@ import { type Release, RunQueue, type WaitingRun } from './queue.ts'
 import { beginLog } from './run-output.ts'
 import type { SessionGate } from './session-gate.ts'
 import type { SessionQuotas, SessionUse } from './session-quotas.ts'
-import { renewed, type ToolDecision, type ToolEntry, ToolExecution, type ToolExecutionDeps } from './tool-execution.ts'
+import { renewed, type ToolDecision, ToolExecution, type ToolExecutionDeps } from './tool-execution.ts'
+import type { ToolEntry } from './tool-record.ts'
 import { OUTPUT_FOLDER, planFolders } from './writable-folders.ts'
 
 export interface ToolManagerOptions extends ToolExecutionDeps {

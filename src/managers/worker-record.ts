@@ -7,7 +7,7 @@ import { exitMeaning } from '../policy/exit-codes.ts'
 import type { Entry } from '../store/records.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
-import { endedByEngine } from './outcome.ts'
+import { type Absence, endedByEngine } from './outcome.ts'
 
 export type WorkerEntry = Entry<StartWorker, Worker>
 
@@ -68,9 +68,9 @@ export class WorkerRecord {
   }
 
   /** Exit code of an ended process, and what it means; both null where none ever ran. */
-  exitOf(state: ContainerState | undefined, lostAt?: Date): Pick<Worker, 'exit_code' | 'exit_meaning'> {
+  exitOf(state: ContainerState | undefined, absence?: Absence): Pick<Worker, 'exit_code' | 'exit_meaning'> {
     if (state?.startedAt === undefined) return { exit_code: null, exit_meaning: null }
-    if (endedByEngine(state, lostAt)) {
+    if (absence !== undefined && endedByEngine(state, absence)) {
       return { exit_code: state.exitCode, exit_meaning: { meaning: 'ended by its engine', action: 'restart' } }
     }
     return { exit_code: state.exitCode, exit_meaning: exitMeaning(state, this.request.exit_codes) }

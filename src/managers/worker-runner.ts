@@ -309,10 +309,10 @@ export class WorkerRunner {
     const { view } = this.#record.entry
     const ran = (ended.finishedAt?.getTime() ?? 0) - (ended.startedAt?.getTime() ?? 0)
     if (ran >= STABLE_MS) view.restarts = 0
-    const exit = this.#record.exitOf(ended, this.#deps.engine.availability.lostAt)
+    const exit = this.#record.exitOf(ended, this.#deps.engine.availability)
     const { max_retries } = this.#record.request.restart_policy
     // What its engine ended is no fault of the worker's, and not counted as one.
-    const byEngine = max_retries > 0 && endedByEngine(ended, this.#deps.engine.availability.lostAt)
+    const byEngine = max_retries > 0 && endedByEngine(ended, this.#deps.engine.availability)
     if (exit.exit_meaning?.action !== 'restart' || (view.restarts >= max_retries && !byEngine)) return false
     const pause = restartPause(view.restarts)
     await this.#record.update({ status: 'starting', restarts: view.restarts + (byEngine ? 0 : 1), ...exit })
@@ -330,7 +330,7 @@ export class WorkerRunner {
     this.#wanted = 'stopped'
     this.#guard?.close()
     await this.#deps.forwarder.close(this.#record.entry.id)
-    const exit = this.#record.exitOf(state, this.#deps.engine.availability.lostAt)
+    const exit = this.#record.exitOf(state, this.#deps.engine.availability)
     const action = state === undefined ? 'fail' : exit.exit_meaning?.action
     const status = action === 'complete' ? 'completed' : action === 'stop' ? 'stopped' : 'failed'
     const failure =
@@ -338,7 +338,7 @@ export class WorkerRunner {
         ? null
         : state === undefined
           ? LOST
-          : workerFailure(state, endedByEngine(state, this.#deps.engine.availability.lostAt))
+          : workerFailure(state, endedByEngine(state, this.#deps.engine.availability))
     if (state === undefined) {
       this.#record.entry.containerId = null
       this.#record.entry.view.container_id = null

@@ -75,7 +75,7 @@ export async function openDatabase(path: string, { whileCorrupt, onCorrupt }: Op
   })
   try {
     told(() => {
-      sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON')
+      sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
       requireSound(sqlite)
     })
     await migrate(database)

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { AppError, EngineError, type EngineFault } from '../../../src/errors.ts'
-import { failureOf, outcomeOf, outcomeOfError } from '../../../src/managers/outcome.ts'
+import { endedByEngine, failureOf, outcomeOf, outcomeOfError } from '../../../src/managers/outcome.ts'
 
 const ended = (exitCode: number, fields: { oomKilled?: boolean; error?: string } = {}) => ({
   exitCode,
@@ -130,5 +130,38 @@ describe('outcomeOfError', () => {
       exitCode: null,
       failure: { code: 'engine_error', message, hint: null },
     })
+  })
+})
+
+describe('the end of a process and the absence of its engine', () => {
+  const at = (seconds: number) => new Date(1_800_000_000_000 + seconds * 1000)
+  const process = (from: number, to: number, exitCode = 137) => ({
+    startedAt: at(from),
+    finishedAt: at(to),
+    exitCode,
+    oomKilled: false,
+  })
+  const absence = { lostAt: at(100), restoredAt: at(110) }
+
+  it.each([
+    ['killed when the engine came back', process(0, 111), absence, true],
+    ['asked to end by an engine that stopped', process(0, 99, 143), absence, true],
+    ['killed while it is away still', process(0, 105), { lostAt: at(100), restoredAt: undefined }, true],
+    ['killed hours later by somebody else', process(0, 9000), absence, false],
+    ['killed long before', process(0, 50), absence, false],
+    ['started since', process(105, 106), absence, false],
+    ['ended by itself meanwhile', process(0, 105, 3), absence, false],
+    ['killed for memory', { ...process(0, 105), oomKilled: true }, absence, false],
+    ['of an engine that never was away', process(0, 105), { lostAt: undefined, restoredAt: undefined }, false],
+  ])('%s', (_, state, away, expected) => {
+    expect(endedByEngine(state, away)).toBe(expected)
+  })
+
+  it('is told as the engine’s doing, not the command’s', () => {
+    expect(outcomeOf({ ...ended(137) }, { engineLeft: true }).failure).toMatchObject({
+      code: 'killed',
+      message: expect.stringContaining('engine stopped'),
+    })
+    expect(outcomeOf({ ...ended(3) }, { engineLeft: true }).failure?.code).toBe('nonzero_exit')
   })
 })
