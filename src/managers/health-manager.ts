@@ -48,8 +48,13 @@ export class HealthManager {
 
   /** True where new work would be taken and could be done. */
   async ready(): Promise<boolean> {
-    const { disk, gate } = this.#options
-    return !gate.draining && !disk.isLow && (await this.#engineError()) === null
+    const { disk, gate, store } = this.#options
+    if (gate.draining || disk.isLow) return false
+    const isReadable = store.sessions.count().then(
+      () => true,
+      () => false,
+    )
+    return (await isReadable) && (await this.#engineError()) === null
   }
 
   async #engineError(): Promise<string | null> {
