@@ -128,6 +128,7 @@ export const ToolRunSummary = named(
     stdout_truncated: z.boolean(),
     stderr_truncated: z.boolean(),
     resource_usage: ResourceUsage.nullable(),
+    oom_seen: z.boolean().describe('The kernel killed a process of it for lack of memory, whatever became of the run'),
     queued_at: Timestamp,
     started_at: Timestamp.nullable(),
     completed_at: Timestamp.nullable(),

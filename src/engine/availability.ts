@@ -39,6 +39,23 @@ export class Availability {
     while (!this.#available) await once(this.#changed, 'change', { signal })
   }
 
+  /** As `work`; rejects with `unavailable` where the engine is lost before it settles. */
+  async during<T>(work: Promise<T>, doing: string): Promise<T> {
+    const lost = Promise.withResolvers<never>()
+    const off = this.onChange(() => {
+      try {
+        this.require(doing)
+      } catch (error) {
+        lost.reject(error)
+      }
+    })
+    try {
+      return await Promise.race([work, lost.promise])
+    } finally {
+      off()
+    }
+  }
+
   /** Calls back on each change, until the answered function is called. */
   onChange(listener: (available: boolean) => void): () => void {
     this.#changed.on('change', listener)

@@ -59,15 +59,21 @@ export class EngineWatch {
     const { engine, store, reconciler, log } = this.#options
     const { signal } = this.#ending
     for (let isFirst = true; !signal.aborted; isFirst = false) {
+      const round = new AbortController()
       try {
         await engine.availability.restored(signal)
-        const events = await engine.events(ownedBy(store.instance), signal)
+        const events = await engine.events(ownedBy(store.instance), AbortSignal.any([signal, round.signal]))
         // Reconciled while the events are followed: between the two nothing is missed.
         if (!isFirst) await reconciler.reconcile()
         for await (const { action, containerId } of events) this.#note(action, containerId)
       } catch (error) {
         if (signal.aborted) return
-        log.warn({ event: 'engine.events_broke', error: messageOf(error) }, 'the events of the engine broke off')
+        log.warn(
+          { event: 'engine.watch_broke', error: messageOf(error) },
+          'following the engine broke off, and is begun again',
+        )
+      } finally {
+        round.abort()
       }
       await sleep(RECONNECT_PAUSE_MS, undefined, { signal }).catch(() => {})
     }

@@ -27,7 +27,7 @@ export async function tellSpool(spools: Spools, id: string, takers: readonly Out
         if (omitted > 0) for (const taker of takers) taker.omit(stream, omitted)
       }
     } else if (record.kind !== 'state') {
-      const chunk = { stream: record.kind, bytes: Buffer.from(record.text) }
+      const chunk = { stream: record.kind, bytes: record.data }
       for (const taker of takers) taker.add(chunk)
     }
     counts = behind

@@ -126,6 +126,7 @@ export class Reconciler {
       counts.queued += 1
       tools.wait({ id, sessionId, ...standingOf(numbers) })
     }
+    await store.tools.releaseKept(new Set(containers.map(({ id }) => id)))
     if (Object.values(counts).some((count) => count > 0))
       log.info({ event: 'reconciled', ...counts }, 'records that nobody looked after are taken over or settled')
   }
@@ -175,21 +176,27 @@ export class Reconciler {
     return report
   }
 
+  /** A container is whose it says while that looks after it; otherwise its record's, which may still be taken over. */
   async #isClaimed({ id, owner }: OwnedContainer): Promise<boolean> {
     const { relics, store, tools, workers } = this.#options
-    if (owner.kind === 'worker') return workers.claims(owner.name ?? '', id, owner.nonce)
-    if (tools.claims(owner.id, owner.nonce) || relics.isLive(owner.id)) return true
-    if (owner.kind === 'tool') {
-      const entry = await store.tools.get(owner.id)
-      // A run that ended claims its container only where its request asked to keep it.
-      return (
-        entry !== undefined &&
-        entry.containerId === id &&
-        entry.request !== null &&
-        hasEnded(entry.status as ToolStatus)
-      )
+    const isOf = (entry: { live: boolean; containerId: string | null; nonce: string } | undefined) =>
+      entry?.live === true && (entry.containerId === id || entry.nonce === owner.nonce)
+    switch (owner.kind) {
+      case 'worker':
+        if (workers.isLive(owner.id)) return workers.claims(owner.name ?? '', id, owner.nonce)
+        return isOf(await store.workers.get(owner.id))
+      case 'relic':
+        return relics.isLive(owner.id) || isOf(await store.relics.get(owner.id))
+      case 'tool': {
+        if (tools.isActive(owner.id)) return tools.claims(owner.id, owner.nonce)
+        const entry = await store.tools.get(owner.id)
+        // A run that ended claims its container only where its request asked to keep it.
+        const isKept = entry?.containerId === id && entry.request !== null && hasEnded(entry.status as ToolStatus)
+        return isKept || isOf(entry)
+      }
+      default:
+        return false
     }
-    return false
   }
 
   /** A session's volume is its session's; a run's or worker's own lasts as long as that. */

@@ -158,7 +158,13 @@ export class RelicManager {
   async adopt(entry: RelicEntry, state: ContainerState): Promise<void> {
     const { request } = entry
     if (request === null) throw new Error(`Relic ${entry.id} was stored without its request`)
-    await this.#keep(entry, request).adopt(state)
+    try {
+      await this.#keep(entry, request).adopt(state)
+    } catch (error) {
+      // Nobody would look after it: the reconciler takes it over another time.
+      this.#lives.delete(entry.id)
+      throw error
+    }
   }
 
   /** Leaves every relic running for the next start of the service. */

@@ -16,6 +16,8 @@ export interface SessionReaperOptions {
 }
 
 const INTERVAL_MS = 5_000
+/** Sessions that are cleaned up at once. */
+const AT_ONCE = 8
 
 /** Ends the sessions whose time is over, or that nobody uses any more. */
 export class SessionReaper {
@@ -38,19 +40,26 @@ export class SessionReaper {
 
   /** One look at all sessions that have an end, as if so many milliseconds later. */
   async reap(aheadMs = 0): Promise<void> {
-    const { store, sessions, log } = this.#options
-    for (const row of await store.sessions.limited()) {
-      const isUsed = this.#isUsed(row.session_id)
-      // What runs is activity for as long as it does.
-      if (isUsed) await store.sessions.noteActivity(row.session_id)
-      const reason = endOf(row, Date.now() + aheadMs, isUsed ? 0 : store.sessions.idleMs(row) + aheadMs)
-      if (reason === undefined) continue
-      log.info({ event: 'session.expired', session_id: row.session_id, reason }, 'session expired')
-      const { errors } = await sessions.cleanup(row.session_id, { force: false, dryRun: false, reason })
-      // What could not be removed keeps its session, and the next look tries again.
-      if (errors.length > 0)
-        log.warn({ event: 'session.not_ended', session_id: row.session_id, errors }, 'session stays')
+    const rows = await this.#options.store.sessions.limited()
+    for (let from = 0; from < rows.length; from += AT_ONCE) {
+      await Promise.all(rows.slice(from, from + AT_ONCE).map(({ session_id }) => this.#reapOne(session_id, aheadMs)))
     }
+  }
+
+  async #reapOne(session_id: string, aheadMs: number): Promise<void> {
+    const { store, sessions, log } = this.#options
+    const isUsed = this.#isUsed(session_id)
+    // What runs is activity for as long as it does.
+    if (isUsed) await store.sessions.noteActivity(session_id)
+    // As it is now: it may have been renewed while others were cleaned up.
+    const row = await store.sessions.get(session_id)
+    if (row === undefined) return
+    const reason = endOf(row, Date.now() + aheadMs, isUsed ? 0 : store.sessions.idleMs(row) + aheadMs)
+    if (reason === undefined) return
+    log.info({ event: 'session.expired', session_id, reason }, 'session expired')
+    const { errors } = await sessions.cleanup(session_id, { force: false, dryRun: false, reason })
+    // What could not be removed keeps its session, and the next look tries again.
+    if (errors.length > 0) log.warn({ event: 'session.not_ended', session_id, errors }, 'session stays')
   }
 
   #isUsed(sessionId: string): boolean {

@@ -214,7 +214,8 @@ export class ToolExecution {
   async #prepare(): Promise<PreparedTool & { profile: Profile }> {
     if (this.#decision === undefined) throw new Error('a run without a policy decision cannot be started')
     const { profile, volumes } = this.#decision
-    await this.#record.update({ status: 'preparing' })
+    // Stored before anything is made: what is queued in the store is taken for never begun.
+    await this.#record.insist({ status: 'preparing' }, this.#abort.signal)
     const began = performance.now()
     const { id, nonce } = this.entry
     const prepared = await prepareTool(
@@ -361,6 +362,7 @@ export class ToolExecution {
     const { view } = this.entry
     const duration_ms = completedAt.getTime() - began.getTime()
     view.timings.run_ms = duration_ms
+    view.oom_seen = state?.oomKilled ?? false
     if (state !== undefined) await this.#collect(containerId, before)
     Object.assign(view, { started_at: timestamp(began), completed_at: timestamp(completedAt), duration_ms })
     if (state === undefined) {

@@ -56,6 +56,8 @@ export class ToolManager {
   readonly queue: RunQueue<Waiting>
   readonly #waiting = new Map<string, Waiting>()
   readonly #active = new Map<string, ToolExecution>()
+  /** What waits now is left to the next start of the service. */
+  #drained = false
 
   constructor(options: ToolManagerOptions) {
     this.#options = options
@@ -121,7 +123,7 @@ export class ToolManager {
   /** Resolves with the ended run; with the run as it is where the service stops before its end. */
   async ended(id: string): Promise<ToolRun> {
     const waiting = this.#waiting.get(id)
-    if (waiting !== undefined) {
+    if (waiting !== undefined && !this.#drained) {
       waiting.ended ??= Promise.withResolvers<ToolRun>()
       return waiting.ended.promise
     }
@@ -134,14 +136,20 @@ export class ToolManager {
     return { ...page, items: page.items.map((run) => ToolRunSummarySchema.parse(this.#told(run))) }
   }
 
-  /** Cancels a run and answers it ended; a run that has ended is a `conflict`. */
+  /**
+   * Cancels a run and answers it ended; a run that has ended is a `conflict`. Where the engine is away a
+   * run that waits is cancelled all the same; one that has a container is a 503.
+   */
   async cancel(id: string, graceSeconds?: number): Promise<ToolRun> {
-    const waiting = this.#waiting.get(id)
-    if (waiting !== undefined && this.queue.remove(waiting)) {
-      const entry = await this.#entry(id)
-      return this.#begin(entry, waiting, {}, (execution) => execution.cancelUnstarted()).ended
+    for (let waiting = this.#waiting.get(id); waiting !== undefined; waiting = this.#waiting.get(id)) {
+      if (waiting.beginning === undefined) {
+        const entry = await this.#entry(id)
+        if (this.queue.remove(waiting)) {
+          return this.#begin(entry, waiting, {}, (execution) => execution.cancelUnstarted()).ended
+        }
+      }
+      await waiting.beginning
     }
-    await waiting?.beginning
     const active = this.#active.get(id)
     const run = active?.view ?? (await this.get(id))
     if (active === undefined || hasEnded(run.status)) {
@@ -149,8 +157,11 @@ export class ToolManager {
         hint: 'Only a run that is queued, preparing or running can be cancelled.',
       })
     }
-    await active.cancel(graceSeconds)
-    return active.ended
+    const { availability } = this.#options.engine
+    availability.require(`cancelling run ${id}`)
+    // Once it was asked for it is done, at the latest when an engine that goes away now is back.
+    const cancelled = active.cancel(graceSeconds).then(() => active.ended)
+    return availability.during(cancelled, `cancelling run ${id}`)
   }
 
   /** Makes the log of a run that waits for its turn one that can be followed. */
@@ -229,6 +240,7 @@ export class ToolManager {
     const all = Promise.all([...this.#active.values()].map((execution) => execution.ended))
     await Promise.race([all, sleep(seconds * 1000, undefined, { ref: false })])
     for (const execution of this.#active.values()) execution.detach()
+    this.#drained = true
     for (const { id, ended } of this.#waiting.values()) ended?.resolve(this.get(id))
   }
 
@@ -290,7 +302,12 @@ export class ToolManager {
   /** A run as callers see it: one that waits, with its place. */
   #told<View extends ToolRunSummary>(view: View): View {
     const waiting = view.status === 'queued' ? this.#waiting.get(view.execution_id) : undefined
-    return { ...view, queue_position: waiting === undefined ? null : (this.queue.position(waiting) ?? null) }
+    return {
+      ...view,
+      // Not in what earlier versions stored.
+      oom_seen: view.oom_seen ?? false,
+      queue_position: waiting === undefined ? null : (this.queue.position(waiting) ?? null),
+    }
   }
 
   /** Everything that can be refused without asking the engine. */
@@ -350,6 +367,7 @@ export function queuedRun(id: string, request: ExecuteTool): ToolRun {
     stdout_truncated: false,
     stderr_truncated: false,
     resource_usage: null,
+    oom_seen: false,
     artifacts: [],
     queued_at: timestamp(),
     started_at: null,

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ExecuteTool, RunTimings, ToolRun, ToolStatus } from '../domain/tool.ts'
-import { messageOf } from '../errors.ts'
+import { AppError, messageOf } from '../errors.ts'
 import type { Entry } from '../store/records.ts'
 import type { Store } from '../store/store.ts'
 import type { Log } from './log.ts'
@@ -35,6 +35,19 @@ export class ToolRecord {
     if (containerId !== undefined) entry.containerId = containerId
     await this.#store.tools.update(entry)
     if (told) this.#output.state(change.status)
+  }
+
+  /** As `update`, again and again where the store cannot be written, until the signal aborts. */
+  async insist(change: Change, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        return await this.update(change)
+      } catch (error) {
+        if (!(error instanceof AppError) || !['store_unavailable', 'disk_low'].includes(error.code)) throw error
+        this.#failed(error, 'the state of a run could not be stored, which is tried again')
+        await sleep(STORE_RETRY_MS, undefined, { signal })
+      }
+    }
   }
 
   /** As `update`, of a process that runs: what the store cannot take now it is told with the end. */

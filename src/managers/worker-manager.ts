@@ -224,7 +224,13 @@ export class WorkerManager {
   async adopt(entry: WorkerEntry, state: ContainerState): Promise<void> {
     const { request } = entry
     if (request === null) throw new Error(`Worker ${entry.name} was stored without its request`)
-    await this.#keep(entry, request).adopt(state)
+    try {
+      await this.#keep(entry, request).adopt(state)
+    } catch (error) {
+      // Nobody would look after it: the reconciler takes it over another time.
+      this.#lives.delete(entry.name)
+      throw error
+    }
   }
 
   /** Leaves every worker running for the next start of the service. */

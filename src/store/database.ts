@@ -137,8 +137,12 @@ function adapt(sqlite: DatabaseSync, onCorrupt: (error: CorruptStore) => void) {
       return {
         reader: statement.columns().length > 0,
         all: (parameters: readonly unknown[]) => tried(() => statement.all(...(parameters as Values))),
-        run: (parameters: readonly unknown[]) => tried(() => statement.run(...(parameters as Values))),
-        iterate: (parameters: readonly unknown[]) => statement.iterate(...(parameters as Values)),
+        run: (parameters: readonly unknown[]) => {
+          // A disk that is full has SQLite roll back by itself; to be told so would hide why.
+          if (sql === 'rollback' && !sqlite.isTransaction) return { changes: 0, lastInsertRowid: 0 }
+          return tried(() => statement.run(...(parameters as Values)))
+        },
+        iterate: (parameters: readonly unknown[]) => tried(() => statement.iterate(...(parameters as Values))),
       }
     },
   }

@@ -46,6 +46,11 @@ export class Events {
     this.#untilPrune -= 1
     if (this.#untilPrune > 0) return
     this.#untilPrune = PRUNE_EVERY
+    // What is told is stored already: old events that stay for now are no reason to say otherwise.
+    await this.#prune().catch(() => {})
+  }
+
+  async #prune(): Promise<void> {
     await this.#database
       .deleteFrom('events')
       .where('id', '<=', (await this.last()) - this.#kept)

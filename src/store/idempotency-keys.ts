@@ -26,11 +26,14 @@ export class IdempotencyKeys {
       .onConflict((conflict) => conflict.column('key').doNothing())
       .executeTakeFirst()
     if ((inserted.numInsertedOrUpdatedRows ?? 0n) > 0n) return { ...claim, fresh: true }
-    const { key, digest, resource } = await this.#database
+    const present = await this.#database
       .selectFrom('idempotency_keys')
       .selectAll()
       .where('key', '=', claim.key)
-      .executeTakeFirstOrThrow()
+      .executeTakeFirst()
+    // Given back in this moment.
+    if (present === undefined) return this.claim(claim)
+    const { key, digest, resource } = present
     return { key, digest, resource, fresh: false }
   }
 

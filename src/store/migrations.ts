@@ -86,6 +86,11 @@ const MIGRATIONS: Record<string, Migration> = {
       await db.schema.alterTable('records').addColumn('started', 'text').execute()
     },
   },
+  '0008_kept_containers': {
+    async up(db: AnyDatabase) {
+      await sql`create index records_kept on records (kind, id) where live = 0 and request is not null`.execute(db)
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

@@ -168,6 +168,21 @@ export class Records<Request, View> {
     return rows.map(({ id }) => id)
   }
 
+  /** Lets go of the requests of ended records whose container, kept on request, is not among these. */
+  async releaseKept(present: ReadonlySet<string>): Promise<void> {
+    const kept = await this.#database
+      .selectFrom('records')
+      .select(['id', 'container_id'])
+      .where('kind', '=', this.#kind)
+      .where('live', '=', 0)
+      .where('request', 'is not', null)
+      .execute()
+    const gone = kept.filter(({ container_id }) => container_id === null || !present.has(container_id))
+    for (const { id } of gone) {
+      await this.#database.updateTable('records').set({ request: null }).where('id', '=', id).execute()
+    }
+  }
+
   /** Those that may still change or hold resources, but for those with a status; oldest first. */
   async live({ exceptStatus = '' } = {}): Promise<Entry<Request, View>[]> {
     const rows = await this.#database

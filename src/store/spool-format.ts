@@ -16,7 +16,9 @@ export interface SpoolRecord {
   kind: RecordKind
   at: Date
   text: string
-  /** Length as it was written: bytes that are no UTF-8 read as fewer or more characters. */
+  /** As it was written: what is no UTF-8 reads as other characters in `text`. */
+  data: Buffer
+  /** Length of `data`. */
   bytes: number
 }
 

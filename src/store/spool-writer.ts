@@ -48,6 +48,8 @@ export class SpoolWriter {
   #pending: Buffer[] = []
   #pendingBytes = 0
   #flushed: number
+  /** End of the last write that the disk took: what was lost behind it shows with the next one. */
+  #readable: number
   #flushing: Promise<void> | undefined
   /** The last segment's end is not known: what follows goes into a fresh one. */
   #broken = false
@@ -67,6 +69,7 @@ export class SpoolWriter {
     this.#segments = [...segments]
     this.#counts = counts
     this.#flushed = position
+    this.#readable = position
     this.#segmentBytes = position - (segments.at(-1) ?? position)
   }
 
@@ -111,7 +114,7 @@ export class SpoolWriter {
 
   /** Resolves when there is more to read than `position`, when the writer closes, or on abort. */
   async more(position: number, signal?: AbortSignal): Promise<void> {
-    if (this.#closed || this.#flushed > position || signal?.aborted) return
+    if (this.#closed || this.#readable > position || signal?.aborted) return
     await new Promise<void>((resolve) => {
       const done = () => {
         this.#changed.off('change', done)
@@ -167,11 +170,13 @@ export class SpoolWriter {
       // `write` may take a part of it, on a disk that is filling up.
       await file.writeFile(bytes)
       this.#segmentBytes += bytes.length
+      this.#flushed += bytes.length
+      this.#readable = this.#flushed
     } catch (error) {
       this.#failure = error
       await this.#abandonSegment()
+      this.#flushed += bytes.length
     }
-    this.#flushed += bytes.length
   }
 
   /** Cuts off what a failed write left of its records; readers find a gap, and then the next segment. */

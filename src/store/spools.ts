@@ -200,8 +200,8 @@ async function* readSegment(path: string, start: number, from: number, end: numb
         if (held.length < size) break
         position += size
         if (position > end) return
-        const text = held.toString('utf8', HEADER_BYTES, size)
-        yield { id: position, kind: header.kind, at: header.at, text, bytes: header.length }
+        const data = held.subarray(HEADER_BYTES, size)
+        yield { id: position, kind: header.kind, at: header.at, text: data.toString('utf8'), data, bytes: data.length }
         held = held.subarray(size)
       }
       if (held.length >= HEADER_BYTES && decodeHeader(held) === undefined) return

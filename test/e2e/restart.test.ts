@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { EngineError } from '../../src/errors.ts'
 import { Client, sh } from '../fixtures/client.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
@@ -38,6 +39,46 @@ describe('after a restart of the service', () => {
     expect((await after.get(`/containers/tool/${run.execution_id}/artifacts/x`)).text).toBe('x')
     const events = await after.events(`/containers/tool/${run.execution_id}/logs?follow=true`)
     expect(events.at(-1)).toMatchObject({ event: 'end', data: { status: 'completed' } })
+  })
+
+  it('what an error of the engine keeps from being taken over is not swept, and taken over the next time', async () => {
+    const before = new Client(service.url)
+    const command = sh('i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.1; done')
+    const run = await before.run({ session_id, command, wait: false })
+    await expect
+      .poll(async () => (await before.get(`/containers/tool/${run.execution_id}`)).body.status)
+      .toBe('running')
+    const { container_id } = (await before.get(`/containers/tool/${run.execution_id}`)).body
+    await service.stop(0)
+    let refusals = 1
+    const refusing = <T extends object>(target: T): T =>
+      new Proxy(target, {
+        get: (object, name) => {
+          if (name === 'inspect' && refusals-- > 0)
+            return () => Promise.reject(new EngineError('failed', 'The engine refused'))
+          const member: unknown = Reflect.get(object, name)
+          return typeof member === 'function' ? member.bind(object) : member
+        },
+      })
+    service = await startService({
+      dataDir,
+      wrapEngine: (engine) => {
+        const containers = refusing(engine.containers)
+        return new Proxy(engine, {
+          get: (object, name) => {
+            if (name === 'containers') return containers
+            const member: unknown = Reflect.get(object, name)
+            return typeof member === 'function' ? member.bind(object) : member
+          },
+        })
+      },
+    })
+    const after = new Client(service.url)
+    expect((await service.engine.containers.inspect(container_id))?.status).toBe('running')
+    await service.services.reconciler.reconcile({ graceMs: 0 })
+    await expect
+      .poll(async () => (await after.get(`/containers/tool/${run.execution_id}`)).body, { timeout: 15_000 })
+      .toMatchObject({ status: 'completed', stdout: Array.from({ length: 30 }, (_, line) => `${line}\n`).join('') })
   })
 
   it('a relic has kept running, is found again and can be used', async () => {

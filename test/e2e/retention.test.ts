@@ -83,5 +83,10 @@ describe('what has ended', () => {
     expect(await present()).toEqual([false, true])
     await client.post('/containers/cleanup/session', { session_id, force: true })
     expect(await present()).toEqual([false, false])
+    // A run that kept its container is kept itself as long as that, and no longer.
+    expect((await client.get(`/containers/tool/${used.execution_id}`)).status).toBe(200)
+    await service.services.reconciler.reconcile({ graceMs: 0 })
+    await look(3.1)
+    expect((await client.get(`/containers/tool/${used.execution_id}`)).status).toBe(404)
   })
 })

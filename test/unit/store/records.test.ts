@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import fc from 'fast-check'
+import { sql } from 'kysely'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type Database, openDatabase } from '../../../src/store/database.ts'
 import { Events } from '../../../src/store/events.ts'
@@ -46,6 +47,14 @@ const shown = async (filter: Parameters<typeof records.list>[0]) =>
   (await records.list(filter)).items.map(({ id }) => id)
 
 describe('Records', () => {
+  it('tell a disk that is full as that, also in the middle of a transaction, and go on when it has room', async () => {
+    await sql`pragma max_page_count = 40`.execute(database)
+    const large = entry(1, { request: { command: ['x'.repeat(400_000)] } })
+    expect(await rejection(records.insert(large))).toMatchObject({ code: 'disk_low' })
+    await records.insert(entry(2))
+    expect((await records.live()).map(({ id }) => id)).toEqual([idOf(2)])
+  })
+
   it('gives back what was put in, and undefined for what was not', async () => {
     const put = entry(1, { containerId: 'c0'.repeat(32) })
     await records.insert(put)
