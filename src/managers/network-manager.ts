@@ -62,12 +62,12 @@ export class NetworkManager {
       if (present !== undefined) return present
       const intent = { session: sessionId, prefix: SESSION_PREFIX, isolated: false }
       const name = `session_${sessionId}`
-      const made = await this.#create({ ...intent, name }).catch((error: unknown) => {
-        // Another installation on this engine has a session of that id.
-        if (!(error instanceof AppError) || error.code !== 'conflict') throw error
-        return this.#create({ ...intent, name: `${name}_${this.#instance.slice(0, 8)}` })
-      })
-      return { ...made, sessionId }
+      const made = await this.#createAlone({ ...intent, name })
+      // Another installation on this engine has a session of that id.
+      return {
+        ...(made ?? (await this.#create({ ...intent, name: `${name}_${this.#instance.slice(0, 8)}` }))),
+        sessionId,
+      }
     })
   }
 
@@ -146,6 +146,19 @@ export class NetworkManager {
         await new Promise((resolve) => setTimeout(resolve, REMOVE_PAUSE_MS * attempt))
       }
     }
+  }
+
+  /** Undefined where somebody else's network has the name; two that are made in one moment may both get it. */
+  async #createAlone(intent: NetworkIntent): Promise<ManagedNetwork | undefined> {
+    try {
+      const made = await this.#create(intent)
+      const namesakes = (await this.#engine.networks.list({})).filter(({ name }) => name === intent.name)
+      if (namesakes.length <= 1) return made
+      await this.remove(made)
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== 'conflict') throw error
+    }
+    return undefined
   }
 
   async #create({ name, session, prefix, isolated }: NetworkIntent): Promise<ManagedNetwork> {

@@ -31,6 +31,8 @@ const STOP_MARGIN_MS = 15_000
 const START_DEADLINE_MS = 60_000
 const REMOVE_DEADLINE_MS = 60_000
 const GONE_POLL_MS = 25
+const AMBIGUOUS_TRIES = 10
+const AMBIGUOUS_PAUSE_MS = 200
 const STAT_DEADLINE_MS = 15_000
 /** Until a stream that may last begins. */
 const ANSWER_MS = 30_000
@@ -76,6 +78,24 @@ export class DockerContainers implements Containers {
   async start(id: string): Promise<void> {
     const doing = `starting container ${fullId(id)}`
     try {
+      for (let attempt = 1; ; attempt++) {
+        const refused = await this.#startOnce(id, doing)
+        if (refused === undefined) return
+        // Somebody made a network of the same name in the same moment: one of the two goes.
+        if (attempt === AMBIGUOUS_TRIES || !/is ambiguous/.test(refused.message)) throw refused
+        await sleep(AMBIGUOUS_PAUSE_MS)
+      }
+    } catch (error) {
+      // The daemon reports a command that it cannot execute as 400, 404 or 500, by version.
+      const refused = isEngineFault(error, 'not_found', 'invalid', 'conflict', 'failed')
+      if (!refused || /no such container/i.test(error.message)) throw error
+      throw new EngineError('start_failed', error.message, { cause: error })
+    }
+  }
+
+  /** Answers the engine's refusal, where it is one. */
+  async #startOnce(id: string, doing: string): Promise<EngineError | undefined> {
+    try {
       await this.#control.call({
         doing,
         method: 'POST',
@@ -83,11 +103,10 @@ export class DockerContainers implements Containers {
         mayBeDone: true,
         deadlineMs: START_DEADLINE_MS,
       })
+      return undefined
     } catch (error) {
-      // The daemon reports a command that it cannot execute as 400, 404 or 500, by version.
-      const refused = isEngineFault(error, 'not_found', 'invalid', 'conflict', 'failed')
-      if (!refused || /no such container/i.test(error.message)) throw error
-      throw new EngineError('start_failed', error.message, { cause: error })
+      if (error instanceof EngineError) return error
+      throw error
     }
   }
 
