@@ -39,6 +39,7 @@ const INTERVAL_MS = 30_000
 export interface ReconcileOptions {
   /** Milliseconds for which what is new is left alone; none at boot, when nobody makes anything. */
   graceMs?: number
+  dryRun?: boolean
 }
 
 /**
@@ -48,7 +49,7 @@ export interface ReconcileOptions {
 export class Reconciler {
   readonly #options: ReconcilerOptions
   readonly #rounds: Rounds
-  readonly #working = new InFlight<void>()
+  readonly #working = new InFlight<CleanupReport>()
   readonly #records = new Sightings()
   readonly #resources = new Sightings()
 
@@ -80,12 +81,12 @@ export class Reconciler {
     await this.reconcile({ graceMs: 0 })
   }
 
-  /** Calls at once share one. */
-  reconcile({ graceMs = GRACE_MS }: ReconcileOptions = {}): Promise<void> {
-    return this.#working.share('reconcile', async () => {
-      await this.#settleRecords(graceMs)
+  /** Answers what it removed, or would remove with `dryRun`, which changes nothing. Calls at once share one. */
+  reconcile({ graceMs = GRACE_MS, dryRun = false }: ReconcileOptions = {}): Promise<CleanupReport> {
+    return this.#working.share(dryRun ? 'dry run' : 'reconcile', async () => {
+      if (!dryRun) await this.#settleRecords(graceMs)
       failpoint('reconcile.settled')
-      await this.sweep({ dryRun: false, graceMs })
+      return this.sweep({ dryRun, graceMs })
     })
   }
 

@@ -64,6 +64,6 @@ export const cleanupRoutes: FastifyPluginAsyncZod<CleanupRoutesOptions> = async 
         response,
       },
     },
-    async (request) => reconciler.sweep({ dryRun: request.body.dry_run }),
+    async (request) => reconciler.reconcile({ dryRun: request.body.dry_run }),
   )
 }
