@@ -42,7 +42,7 @@ export class BoundedText {
     if (rest.length > 0) this.#keepLast(rest.subarray(Math.max(0, rest.length - this.#half)))
   }
 
-  /** Counts bytes that nobody has any more: they are the end of the beginning. */
+  /** Counts bytes that are not to be had any more; what comes next belongs to the end. */
   omit(bytes: number): void {
     this.#total += bytes
     this.#headLimit = this.#headBytes

@@ -79,7 +79,7 @@ export class DockerContainers implements Containers {
     const doing = `starting container ${fullId(id)}`
     try {
       for (let attempt = 1; ; attempt++) {
-        const refused = await this.#startOnce(id, doing)
+        const refused = await this.#tryStart(id, doing)
         if (refused === undefined) return
         // Somebody made a network of the same name in the same moment: one of the two goes.
         if (attempt === AMBIGUOUS_TRIES || !/is ambiguous/.test(refused.message)) throw refused
@@ -94,7 +94,7 @@ export class DockerContainers implements Containers {
   }
 
   /** Answers the engine's refusal, where it is one. */
-  async #startOnce(id: string, doing: string): Promise<EngineError | undefined> {
+  async #tryStart(id: string, doing: string): Promise<EngineError | undefined> {
     try {
       await this.#control.call({
         doing,
