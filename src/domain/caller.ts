@@ -1,0 +1,58 @@
+/** Who calls, what they may do, and how far they see. */
+
+/** What a call needs its caller to have. */
+export const SCOPES = [
+  'run',
+  'relic',
+  'worker',
+  'exec',
+  'files',
+  'build',
+  'stats',
+  'cleanup',
+  'admin',
+  'metrics',
+] as const
+export type Scope = (typeof SCOPES)[number]
+
+export const ROLES = ['agent', 'service', 'ops', 'cleanup', 'metrics'] as const
+export type Role = (typeof ROLES)[number]
+
+/** What a key may ask for at most: it narrows profiles, and never widens one. Absent: as the profile has it. */
+export interface CallerLimits {
+  /** Names of the profiles that it may use. */
+  readonly profiles?: readonly string[]
+  /** Patterns of image references. */
+  readonly images?: readonly string[]
+  readonly networks?: readonly string[]
+  /** Host folders that it may mount, each within one that the operator allows. */
+  readonly hostRoots?: readonly string[]
+  /** Names of the credential sets that it may use. */
+  readonly credentials?: readonly string[]
+  /** Of one container. */
+  readonly memoryMegabytes?: number
+  readonly cpus?: number
+  readonly timeoutSeconds?: number
+  readonly pids?: number
+  /** Sessions that it may have at once. */
+  readonly sessions?: number
+  /** Tool runs that it may have at once, waiting or not. */
+  readonly runs?: number
+  /** Containers of all kinds that it may have at once. */
+  readonly containers?: number
+  readonly requestsPerMinute?: number
+}
+
+export interface Caller {
+  /** Whose things it makes and sees. Keys that follow one another share it; null where callers are not told apart. */
+  readonly owner: string | null
+  /** Of the key, for the audit log; null without one. */
+  readonly keyId: string | null
+  readonly role: Role
+  readonly scopes: ReadonlySet<Scope>
+  /** The one session that a session token is bound to. */
+  readonly session?: string
+  /** Whether it sees what is its own, or everything. */
+  readonly reach: 'own' | 'all'
+  readonly limits: CallerLimits
+}
