@@ -5,6 +5,7 @@ import helmet from '@fastify/helmet'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { HealthManager } from './managers/health-manager.ts'
+import { type Authenticator, access, type Owners } from './plugins/access.ts'
 import { type MetricsOptions, metrics } from './plugins/metrics.ts'
 import { openapi } from './plugins/openapi.ts'
 import { answerFrameworkError, problemDetails } from './plugins/problems.ts'
@@ -35,15 +36,18 @@ export interface AppServices
     CleanupRoutesOptions,
     MetricsOptions {
   health: HealthManager
+  owners: Owners
 }
 
 export interface AppOptions {
   services: AppServices
+  /** Undefined where no keys are given out. */
+  authenticator?: Authenticator | undefined
   log: FastifyBaseLogger
 }
 
 /** The HTTP service over its managers: plugins and routes, no I/O of its own. */
-export async function buildApp({ services, log }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp({ services, authenticator, log }: AppOptions): Promise<FastifyInstance> {
   const closing = new AbortController()
   const app = Fastify({
     loggerInstance: log,
@@ -91,6 +95,7 @@ export async function buildApp({ services, log }: AppOptions): Promise<FastifyIn
 
   await app.register(helmet, { contentSecurityPolicy: false, strictTransportSecurity: false })
   await app.register(problemDetails)
+  await app.register(access, { authenticator, owners: services.owners })
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
 

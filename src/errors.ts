@@ -72,6 +72,20 @@ export class AppError extends Error {
   }
 }
 
+const RESOURCES = {
+  session: 'session',
+  tool: 'tool run',
+  relic: 'relic',
+  worker: 'worker',
+  exec: 'command',
+  container: 'container',
+} as const
+
+/** For what there is not, and, in the same words, for what is another caller's. */
+export function unknownResource(kind: keyof typeof RESOURCES, id: string): AppError {
+  return new AppError('not_found', `There is no ${RESOURCES[kind]} "${id}"`)
+}
+
 /**
  * Why the engine did not do what it was asked, in terms that every engine shares.
  * - `unavailable`: it could not be reached, or closed the connection.

@@ -17,6 +17,8 @@ export interface Ownership {
   /** Id of the record that claims the resource. */
   id: string
   session?: string | undefined
+  /** Whose it is, where callers are told apart. */
+  owner?: string | undefined
   /** The caller's name for it: tool_name, relic_name, worker_id. */
   name?: string | undefined
   /** One attempt at creating it: settles whether an aborted create happened. */
@@ -32,6 +34,7 @@ export function encodeLabels(owner: Ownership): Labels {
     [`${PREFIX}.id`]: owner.id,
     [NONCE_LABEL]: owner.nonce,
     ...(owner.session === undefined ? {} : { [`${PREFIX}.session`]: owner.session }),
+    ...(owner.owner === undefined ? {} : { [`${PREFIX}.owner`]: owner.owner }),
     ...(owner.name === undefined ? {} : { [`${PREFIX}.name`]: owner.name }),
   }
 }
@@ -43,7 +46,15 @@ export function decodeLabels(labels: Labels): Ownership | undefined {
   const id = labels[`${PREFIX}.id`]
   const nonce = labels[NONCE_LABEL]
   if (instance === undefined || kind === undefined || id === undefined || nonce === undefined) return undefined
-  return { instance, kind, id, nonce, session: labels[`${PREFIX}.session`], name: labels[`${PREFIX}.name`] }
+  return {
+    instance,
+    kind,
+    id,
+    nonce,
+    session: labels[`${PREFIX}.session`],
+    owner: labels[`${PREFIX}.owner`],
+    name: labels[`${PREFIX}.name`],
+  }
 }
 
 /** A label filter that matches all that an instance made, or what of it has a kind and a session. */

@@ -90,7 +90,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   quotas.count(workers)
   const execs = new ExecManager({ engine, store, workers, imageUsers, log })
   const files = new WorkerFiles({ engine, workers, log })
-  const stats = new StatsManager({ engine, docker })
+  const stats = new StatsManager({ engine, docker, ownership: store.ownership })
   const workerHealth = new WorkerHealthManager({ engine, workers, stats, log })
   const sessions = new SessionManager({
     engine,
@@ -120,6 +120,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate, disk })
   return {
     docker,
+    owners: store.ownership,
     logs,
     networks,
     tools,

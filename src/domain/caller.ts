@@ -43,6 +43,7 @@ export interface CallerLimits {
   readonly requestsPerMinute?: number
 }
 
+/** Who calls. What it makes is its owner's, and bears that for good. */
 export interface Caller {
   /** Whose things it makes and sees. Keys that follow one another share it; null where callers are not told apart. */
   readonly owner: string | null
@@ -55,4 +56,44 @@ export interface Caller {
   /** Whether it sees what is its own, or everything. */
   readonly reach: 'own' | 'all'
   readonly limits: CallerLimits
+}
+
+/** Callers that nobody tells apart: on loopback, where the operator gave out no keys. */
+export const ANYONE: Caller = {
+  owner: null,
+  keyId: null,
+  role: 'ops',
+  scopes: new Set(SCOPES),
+  reach: 'all',
+  limits: {},
+}
+
+/** Whose something is. */
+export interface Owned {
+  owner: string | null
+  /** Null for what belongs to no session. */
+  sessionId: string | null
+}
+
+/** What a caller sees of many things; undefined where it sees all. */
+export interface View {
+  owner: string | null
+  session?: string
+}
+
+export function viewOf({ owner, session, reach }: Caller): View | undefined {
+  return reach === 'all' ? undefined : { owner, ...(session === undefined ? {} : { session }) }
+}
+
+export function canSee(caller: Caller, { owner, sessionId }: Owned): boolean {
+  const view = viewOf(caller)
+  if (view === undefined) return true
+  return owner !== null && view.owner === owner && (view.session === undefined || view.session === sessionId)
+}
+
+/** How something is made, beside what it is to be. */
+export interface Making {
+  /** Under this id; a new one where absent. */
+  id?: string
+  caller?: Caller
 }

@@ -49,7 +49,7 @@ export class EngineWatch {
     if (available) log.info({ event: 'engine.available' }, 'the engine answers again')
     else log.error({ event: 'engine.unavailable' }, 'the engine does not answer')
     const type = available ? 'engine.available' : 'engine.unavailable'
-    await store.events.append({ type, session_id: null, data: {} }).catch((error: unknown) => {
+    await store.events.append({ type, session_id: null, owner: null, data: {} }).catch((error: unknown) => {
       log.error({ event: 'event.lost', type, error: messageOf(error) }, 'an event could not be stored')
     })
   }

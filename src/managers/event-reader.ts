@@ -1,4 +1,4 @@
-import type { Events, StoredEvent } from '../store/events.ts'
+import type { EventFilter, Events, StoredEvent } from '../store/events.ts'
 
 /** Events that a reader asked for and that are kept no more. */
 export interface EventGap {
@@ -9,10 +9,9 @@ export interface EventGap {
   events: number | null
 }
 
-export interface EventQuery {
+export interface EventQuery extends EventFilter {
   /** Id of the last event that the reader has; from now on where absent. */
   after: number | undefined
-  session_id: string | undefined
   signal: AbortSignal
 }
 
@@ -27,11 +26,11 @@ export class EventReader {
     this.#events = events
   }
 
-  async *follow({ after, session_id, signal }: EventQuery): AsyncGenerator<StoredEvent | EventGap> {
+  async *follow({ after, signal, ...filter }: EventQuery): AsyncGenerator<StoredEvent | EventGap> {
     const from = after ?? (await this.#events.last())
     const first = await this.#events.first()
     const missing = first - 1 - from
     if (from > 0 && missing > 0) yield { id: first - 1, type: 'gap', events: missing < JUMP ? missing : null }
-    yield* this.#events.follow(from, session_id, signal)
+    yield* this.#events.follow(from, filter, signal)
   }
 }

@@ -141,6 +141,7 @@ export class ExecManager {
     const entry: ExecEntry = {
       id,
       sessionId: life.entry.sessionId,
+      owner: life.entry.owner,
       name: life.entry.id,
       status: view.status,
       live: true,

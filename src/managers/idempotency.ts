@@ -6,6 +6,8 @@ import { InFlight } from './in-flight.ts'
 
 /** A call that makes something, and the key that its caller gave it. */
 export interface KeyedCall {
+  /** Whose key it is: what others call theirs is another one. */
+  owner: string | null
   /** Absent: the call is made as often as it comes. */
   key: string | undefined
   /** Which call it is: the same key for another one is a mistake. */
@@ -36,20 +38,22 @@ export class Idempotency {
   }
 
   /** `idempotency_key_reused` where the key belongs to another call or body. */
-  async once<T>({ key, name, body }: KeyedCall, { newId, make, find }: Making<T>): Promise<T> {
-    if (key === undefined) return make(newId())
-    if (!KEY.test(key)) {
+  async once<T>({ owner, key: given, name, body }: KeyedCall, { newId, make, find }: Making<T>): Promise<T> {
+    if (given === undefined) return make(newId())
+    if (!KEY.test(given)) {
       throw new AppError('validation_failed', 'Idempotency-Key: use 1 to 255 visible ASCII characters', {
         errors: [{ path: 'Idempotency-Key', message: 'use 1 to 255 visible ASCII characters' }],
       })
     }
+    // A key has no space in it.
+    const key = owner === null ? given : `${owner} ${given}`
     const digest = createHash('sha256')
       .update(`${name}\n${JSON.stringify(body)}`)
       .digest('hex')
     const claim = await this.#keys.claim({ key, digest, resource: newId() })
     failpoint('idempotency.claimed')
     if (claim.digest !== digest) {
-      throw new AppError('idempotency_key_reused', `The key "${key}" was used for another request`, {
+      throw new AppError('idempotency_key_reused', `The key "${given}" was used for another request`, {
         hint: 'Use a new key for each request, and the same key only to repeat one.',
       })
     }

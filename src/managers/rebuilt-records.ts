@@ -59,7 +59,7 @@ export function rebuiltTool(found: FoundContainer): ToolEntry {
     status,
     request: { ...request, rebuilt: true },
     view: {
-      ...queuedRun(owner.id, request),
+      ...queuedRun(owner.id, request, owner.owner ?? null),
       status,
       image: null,
       image_id: state.imageId,
@@ -146,6 +146,7 @@ export function rebuiltWorkerOfVolumes(id: string, owner: Ownership & { name: st
   return {
     id,
     sessionId: owner.session ?? '',
+    owner: owner.owner ?? null,
     name: owner.name,
     status: 'failed',
     live: false,
@@ -217,6 +218,7 @@ function entryOf({ owner, state }: FoundContainer) {
   return {
     id: owner.id,
     sessionId: owner.session ?? '',
+    owner: owner.owner ?? null,
     name: owner.name,
     live: true,
     containerId: state.id,

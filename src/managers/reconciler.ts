@@ -123,9 +123,9 @@ export class Reconciler {
       await this.#attempt(entry.id, () => this.#recoverWorker(entry, containerOf(entry, containers)))
     }
     // Last: what waits takes the places that what runs leaves.
-    for (const { id, sessionId, numbers } of orphans.queued.filter(isOld)) {
+    for (const { numbers, ...place } of orphans.queued.filter(isOld)) {
       counts.queued += 1
-      tools.wait({ id, sessionId, ...standingOf(numbers) })
+      tools.wait({ ...place, ...standingOf(numbers) })
     }
     await store.tools.releaseKept(new Set(containers.map(({ id }) => id)))
     if (Object.values(counts).some((count) => count > 0))

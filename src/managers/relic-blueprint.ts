@@ -44,7 +44,14 @@ export async function createRelic(
   ])
   signal.throwIfAborted()
   const id = await docker.create({
-    owner: { kind: 'relic', id: entry.id, session: entry.sessionId, name: entry.name, nonce: entry.nonce },
+    owner: {
+      kind: 'relic',
+      id: entry.id,
+      session: entry.sessionId,
+      owner: entry.owner ?? undefined,
+      name: entry.name,
+      nonce: entry.nonce,
+    },
     containerName: entry.view.container_name,
     imageId: image.id,
     plan: planRelic(request, decision.profile, [...mounts, tools]),

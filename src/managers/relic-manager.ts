@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
+import { ANYONE, type Caller, type Making } from '../domain/caller.ts'
 import { type Page, timestamp } from '../domain/common.ts'
 import type { Relic, RelicHealth, StartRelic } from '../domain/relic.ts'
 import type { ContainerState, EngineInfo } from '../engine/engine.ts'
-import { AppError } from '../errors.ts'
+import { AppError, unknownResource } from '../errors.ts'
 import { type Profiles, profileFor, requireNetwork } from '../policy/profiles.ts'
 import type { ListFilter } from '../store/records.ts'
 import { requireCallerLabels } from './docker-manager.ts'
@@ -14,7 +15,7 @@ import type { RelicDecision } from './relic-blueprint.ts'
 import { RelicLife, type RelicLifeDeps } from './relic-life.ts'
 import { DELETED, type RelicEntry } from './relic-record.ts'
 import type { SessionGate } from './session-gate.ts'
-import type { SessionQuotas, SessionUse } from './session-quotas.ts'
+import type { Place, SessionQuotas, SessionUse } from './session-quotas.ts'
 
 export interface RelicManagerOptions extends RelicLifeDeps {
   engineInfo: EngineInfo
@@ -37,7 +38,7 @@ export class RelicManager {
   }
 
   /** Starts a relic and answers when it is healthy; a start that fails leaves no container. */
-  async start(request: StartRelic, id: string = newId('relic')): Promise<Relic> {
+  async start(request: StartRelic, { id = newId('relic'), caller = ANYONE }: Making = {}): Promise<Relic> {
     const { gate, store } = this.#options
     gate.admit(request.session_id)
     const decision = this.#decide(request)
@@ -45,6 +46,7 @@ export class RelicManager {
     const entry: RelicEntry = {
       id,
       sessionId: request.session_id,
+      owner: await store.sessions.ownerFor(request.session_id, caller),
       name: request.relic_name,
       status: 'preparing',
       live: true,
@@ -53,12 +55,12 @@ export class RelicManager {
       request,
       view: preparingRelic(id, request),
     }
-    const checkQuotas = await this.#options.quotas.checkFor(request.session_id)
+    const checkQuotas = await this.#options.quotas.checkFor(entry, caller.limits)
     this.#requireFreeName(request.session_id, request.relic_name)
     checkQuotas({ runs: 0, containers: 1, memory_mb: request.resource_limits.memory_mb })
     const life = this.#keep(entry, request, decision)
     try {
-      await store.sessions.touch(request.session_id)
+      await store.sessions.touch(request.session_id, caller)
       await store.relics.insert(entry)
       return await life.start()
     } finally {
@@ -87,7 +89,7 @@ export class RelicManager {
   }
 
   /** Starts the same container again, stopping it before where it runs. */
-  async restart(id: string): Promise<Relic> {
+  async restart(id: string, { limits }: Pick<Caller, 'limits'> = ANYONE): Promise<Relic> {
     const entry = await this.#entry(id)
     this.#options.gate.admit(entry.sessionId)
     const life = this.#lives.get(id)
@@ -96,7 +98,7 @@ export class RelicManager {
         hint: 'Start a new relic.',
       })
     }
-    const checkQuotas = await this.#options.quotas.checkFor(entry.sessionId)
+    const checkQuotas = await this.#options.quotas.checkFor(entry, limits)
     this.#requireFreeName(entry.sessionId, entry.name, id)
     if (!runs(entry) && entry.request !== null)
       checkQuotas({ runs: 0, containers: 0, memory_mb: entry.request.resource_limits.memory_mb })
@@ -106,7 +108,7 @@ export class RelicManager {
   /** Removes a relic; one that was removed before stays removed. */
   async remove(id: string, graceSeconds = DELETE_GRACE_SECONDS): Promise<void> {
     const stored = await this.#options.store.relics.get(id)
-    if (stored === undefined) throw unknownRelic(id)
+    if (stored === undefined) throw unknownResource('relic', id)
     const life = this.#lives.get(id)
     if (life !== undefined) {
       await life.remove(graceSeconds)
@@ -134,9 +136,9 @@ export class RelicManager {
     return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.id)
   }
 
-  /** What the relics of a session have of its quotas. */
-  useIn(sessionId: string): SessionUse {
-    const entries = [...this.#lives.values()].map(({ entry }) => entry).filter((entry) => entry.sessionId === sessionId)
+  /** What relics have of the quotas of their sessions and owners. */
+  useWhere(matches: (place: Place) => boolean): SessionUse {
+    const entries = [...this.#lives.values()].map(({ entry }) => entry).filter(matches)
     const memory = entries.filter(runs).map(({ request }) => request?.resource_limits.memory_mb ?? 0)
     return { runs: 0, containers: entries.length, memory_mb: memory.reduce((sum, part) => sum + part, 0) }
   }
@@ -180,7 +182,7 @@ export class RelicManager {
 
   async #entry(id: string): Promise<RelicEntry> {
     const entry = this.#lives.get(id)?.entry ?? (await this.#options.store.relics.get(id))
-    if (entry === undefined || entry.status === DELETED) throw unknownRelic(id)
+    if (entry === undefined || entry.status === DELETED) throw unknownResource('relic', id)
     return entry
   }
 
@@ -211,10 +213,6 @@ export class RelicManager {
 /** True for one that runs, or is about to. */
 function runs({ view }: RelicEntry): boolean {
   return view.status !== 'stopped' && view.status !== 'failed'
-}
-
-function unknownRelic(id: string): AppError {
-  return new AppError('not_found', `There is no relic "${id}"`)
 }
 
 /** A relic before anything is made. */

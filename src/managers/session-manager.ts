@@ -1,7 +1,8 @@
+import { ANYONE, type Caller, type View } from '../domain/caller.ts'
 import type { Page } from '../domain/common.ts'
 import type { CleanupReport, RenewSession, Session, SessionSummary } from '../domain/session.ts'
 import type { Engine } from '../engine/engine.ts'
-import { AppError, messageOf } from '../errors.ts'
+import { messageOf, unknownResource } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { ownedBy } from '../labels.ts'
 import type { SessionRow } from '../store/sessions.ts'
@@ -52,7 +53,11 @@ export class SessionManager {
   }
 
   /** By id. */
-  async list(query: { limit?: number | undefined; cursor?: string | undefined }): Promise<Page<SessionSummary>> {
+  async list(query: {
+    limit?: number | undefined
+    cursor?: string | undefined
+    view?: View | undefined
+  }): Promise<Page<SessionSummary>> {
     const { networks, store } = this.#options
     const [page, existing] = await Promise.all([store.sessions.list(query), networks.list()])
     const bySession = new Map(existing.map((network) => [network.sessionId, network]))
@@ -64,7 +69,7 @@ export class SessionManager {
   async get(sessionId: string): Promise<Session> {
     const { networks, relics, stats, store, tools, workers } = this.#options
     const row = await store.sessions.get(sessionId)
-    if (row === undefined) throw new AppError('not_found', `There is no session "${sessionId}"`)
+    if (row === undefined) throw unknownResource('session', sessionId)
     const [network, toolPage, relicPage, workerPage, usage] = await Promise.all([
       networks.get(sessionId),
       tools.list({ session_id: sessionId }),
@@ -83,10 +88,10 @@ export class SessionManager {
   }
 
   /** Sets how long a session lasts from now on, and what it may have. */
-  async renew(sessionId: string, settings: RenewSession): Promise<SessionSummary> {
+  async renew(sessionId: string, settings: RenewSession, caller: Caller = ANYONE): Promise<SessionSummary> {
     const { gate, networks, store } = this.#options
     gate.requireOpen(sessionId)
-    const row = await store.sessions.renew(sessionId, settings)
+    const row = await store.sessions.renew(sessionId, settings, caller)
     return this.#summary(row, await networks.get(sessionId))
   }
 

@@ -1,3 +1,4 @@
+import type { CallerLimits } from '../domain/caller.ts'
 import type { Quotas } from '../domain/session.ts'
 import { AppError } from '../errors.ts'
 import type { SessionRow, Sessions } from '../store/sessions.ts'
@@ -12,9 +13,15 @@ export interface SessionUse {
   memory_mb: number
 }
 
-/** Whoever keeps things of sessions, and can tell at any moment what they use. */
+/** Where something counts: in its session, and with its owner. */
+export interface Place {
+  sessionId: string
+  owner: string | null
+}
+
+/** Whoever keeps things of sessions, and can tell at any moment what those that match use. */
 export interface SessionUser {
-  useIn(sessionId: string): SessionUse
+  useWhere(matches: (place: Place) => boolean): SessionUse
 }
 
 const NOTHING: SessionUse = { runs: 0, containers: 0, memory_mb: 0 }
@@ -27,12 +34,16 @@ const WORDS: Record<keyof SessionUse, string> = {
   memory_mb: 'MiB of memory for its containers',
 }
 
-/** Bounds what each session has at once: by what it was set to, and never beyond the operator's bounds. */
+/**
+ * Bounds what each session has at once, by what it was set to and never beyond the operator's bounds;
+ * and what each owner has, by the limits of the key that asks.
+ */
 export class SessionQuotas {
   readonly #sessions: Sessions
   readonly #operator: Quotas
   readonly #users: SessionUser[] = []
   readonly #held = new Map<string, SessionUse>()
+  readonly #heldByOwner = new Map<string, SessionUse>()
 
   constructor(options: { sessions: Sessions; operator: Quotas }) {
     this.#sessions = options.sessions
@@ -45,30 +56,43 @@ export class SessionQuotas {
   }
 
   /** Answers a check, to be made at the moment in which what it is for begins to count. */
-  async checkFor(sessionId: string): Promise<(use: SessionUse) => void> {
-    const quotas = this.of(await this.#sessions.get(sessionId))
-    return (use) => this.#require(sessionId, quotas, use)
+  async checkFor({ sessionId, owner }: Place, limits: CallerLimits): Promise<(use: SessionUse) => void> {
+    const quotas = sessionId === '' ? undefined : this.of(await this.#sessions.get(sessionId))
+    return (use) => {
+      if (quotas !== undefined) this.#requireInSession(sessionId, quotas, use)
+      if (owner !== null) this.#requireWithOwner(owner, limits, use)
+    }
   }
 
   /** Checks, and counts until the answered function is called, which may be repeated. */
-  async hold(sessionId: string, use: SessionUse): Promise<() => void> {
-    const check = await this.checkFor(sessionId)
+  async hold(place: Place, limits: CallerLimits, use: SessionUse): Promise<() => void> {
+    const check = await this.checkFor(place, limits)
     check(use)
-    return this.keep(sessionId, use)
+    return this.keep(place, use)
   }
 
   /** Counts what was accepted before, whatever the quotas are now. */
-  keep(sessionId: string, use: SessionUse): () => void {
-    this.#add(sessionId, use, 1)
+  keep({ sessionId, owner }: Place, use: SessionUse): () => void {
+    const add = (sign: 1 | -1) => {
+      addTo(this.#held, sessionId, use, sign)
+      if (owner !== null) addTo(this.#heldByOwner, owner, use, sign)
+    }
+    add(1)
     let held = true
     return () => {
-      if (held) this.#add(sessionId, use, -1)
+      if (held) add(-1)
       held = false
     }
   }
 
   used(sessionId: string): SessionUse {
-    return this.#users.map((user) => user.useIn(sessionId)).reduce(sum, this.#held.get(sessionId) ?? NOTHING)
+    const held = this.#held.get(sessionId) ?? NOTHING
+    return this.#users.map((user) => user.useWhere((place) => place.sessionId === sessionId)).reduce(sum, held)
+  }
+
+  #usedBy(owner: string): SessionUse {
+    const held = this.#heldByOwner.get(owner) ?? NOTHING
+    return this.#users.map((user) => user.useWhere((place) => place.owner === owner)).reduce(sum, held)
   }
 
   /** What a session may have at once; null where there is no bound. */
@@ -80,7 +104,7 @@ export class SessionQuotas {
     }
   }
 
-  #require(sessionId: string, quotas: Quotas, use: SessionUse): void {
+  #requireInSession(sessionId: string, quotas: Quotas, use: SessionUse): void {
     const used = this.used(sessionId)
     for (const bound of BOUNDS) {
       const limit = quotas[bound]
@@ -96,15 +120,28 @@ export class SessionQuotas {
     }
   }
 
-  #add(sessionId: string, use: SessionUse, sign: 1 | -1): void {
-    const held = sum(this.#held.get(sessionId) ?? NOTHING, {
-      runs: sign * use.runs,
-      containers: sign * use.containers,
-      memory_mb: sign * use.memory_mb,
-    })
-    if (held.containers === 0) this.#held.delete(sessionId)
-    else this.#held.set(sessionId, held)
+  #requireWithOwner(owner: string, limits: CallerLimits, use: SessionUse): void {
+    const used = this.#usedBy(owner)
+    for (const bound of ['runs', 'containers'] as const) {
+      const limit = limits[bound]
+      if (use[bound] === 0 || limit === undefined || used[bound] + use[bound] <= limit) continue
+      throw new AppError(
+        'quota_exceeded',
+        `This key may have ${limit} ${WORDS[bound]}: there are ${used[bound]}, and this asks for ${use[bound]}`,
+        { retryAfterSeconds: RETRY_AFTER_SECONDS, hint: 'Wait until something has ended, or end something.' },
+      )
+    }
   }
+}
+
+function addTo(held: Map<string, SessionUse>, key: string, use: SessionUse, sign: 1 | -1): void {
+  const now = sum(held.get(key) ?? NOTHING, {
+    runs: sign * use.runs,
+    containers: sign * use.containers,
+    memory_mb: sign * use.memory_mb,
+  })
+  if (now.containers === 0) held.delete(key)
+  else held.set(key, now)
 }
 
 function sum(one: SessionUse, other: SessionUse): SessionUse {

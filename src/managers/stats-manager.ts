@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { ANYONE, type Caller } from '../domain/caller.ts'
 import { timestamp } from '../domain/common.ts'
 import type { AllStats, ContainerStats, StatsTotals } from '../domain/stats.ts'
 import type { ContainerState, Engine, StatsSample } from '../engine/engine.ts'
-import { AppError } from '../errors.ts'
+import { unknownResource } from '../errors.ts'
+import type { Ownership } from '../store/ownership.ts'
 import type { DockerManager, OwnedContainer } from './docker-manager.ts'
 import { megabytes } from './usage-meter.ts'
 
@@ -50,24 +52,38 @@ class Watch {
 
 type WatchedKind = ContainerStats['kind']
 
+interface StatsFilter {
+  session_id?: string | undefined
+  kind?: WatchedKind | undefined
+  /** Whoever asks: only what they see is told. */
+  caller?: Caller
+}
+
 /** What our containers use: every container sampled at once, by its own stream, and answered from memory. */
 export class StatsManager {
   readonly #engine: Engine
   readonly #docker: DockerManager
+  readonly #ownership: Ownership
   readonly #watches = new Map<string, Watch>()
   readonly #sweeper: NodeJS.Timeout
 
-  constructor(options: { engine: Engine; docker: DockerManager }) {
+  constructor(options: { engine: Engine; docker: DockerManager; ownership: Ownership }) {
     this.#engine = options.engine
     this.#docker = options.docker
+    this.#ownership = options.ownership
     this.#sweeper = setInterval(() => this.#closeIdle(), SWEEP_MS).unref()
   }
 
-  async all(filter: { session_id?: string | undefined; kind?: WatchedKind | undefined } = {}): Promise<AllStats> {
-    const containers = (await this.#docker.list({ session: filter.session_id })).filter(
-      (container) =>
-        isWatchedKind(container.owner.kind) && (filter.kind === undefined || container.owner.kind === filter.kind),
+  async all(filter: StatsFilter = {}): Promise<AllStats> {
+    const { session_id, kind, caller = ANYONE } = filter
+    const watched = (await this.#docker.list({ session: session_id })).filter(
+      ({ owner }) => isWatchedKind(owner.kind) && (kind === undefined || owner.kind === kind),
     )
+    const visible = await this.#ownership.visible(
+      caller,
+      watched.map(({ owner }) => owner.id),
+    )
+    const containers = watched.filter(({ owner }) => visible.has(owner.id))
     const items = await this.#sample(containers)
     return { items, totals: totalsOf(items), sampled_at: timestamp() }
   }
@@ -78,7 +94,7 @@ export class StatsManager {
       (candidate) => isWatchedKind(candidate.owner.kind) && (candidate.id === id || callersId(candidate.owner) === id),
     )
     const [stats] = container === undefined ? [] : await this.#sample([container])
-    if (stats === undefined) throw new AppError('not_found', `There is no container "${id}"`)
+    if (stats === undefined) throw unknownResource('container', id)
     return stats
   }
 

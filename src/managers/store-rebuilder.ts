@@ -61,7 +61,7 @@ export class StoreRebuilder {
       ...(await this.#containers()),
       volumes_kept: await this.#volumes(),
     }
-    await store.events.append({ type: 'store.rebuilt', session_id: null, data: counts })
+    await store.events.append({ type: 'store.rebuilt', session_id: null, owner: null, data: counts })
     await store.rebuilt()
     log.warn({ event: 'store.rebuilt', ...counts }, 'the store is rebuilt')
   }
@@ -70,15 +70,20 @@ export class StoreRebuilder {
   async #sessions(): Promise<number> {
     const { docker, engine, networks, store } = this.#options
     const since = new Map<string, Date>()
+    const owners = new Map<string, string>()
     const note = (session: string | undefined, createdAt: Date) => {
       if (session === undefined || (since.get(session) ?? createdAt) < createdAt) return
       since.set(session, createdAt)
     }
-    for (const { owner, createdAt } of await docker.list()) note(owner.session, createdAt)
+    for (const { owner, createdAt } of await docker.list()) {
+      note(owner.session, createdAt)
+      if (owner.session !== undefined && owner.owner !== undefined) owners.set(owner.session, owner.owner)
+    }
     for (const { sessionId, createdAt } of await networks.list()) note(sessionId, createdAt)
     for (const { labels, createdAt } of await engine.volumes.list(ownedBy(store.instance, 'volume')))
       note(decodeLabels(labels)?.session, createdAt)
-    for (const [session, createdAt] of since) await store.sessions.restore(session, createdAt)
+    for (const [session, createdAt] of since)
+      await store.sessions.restore(session, createdAt, owners.get(session) ?? null)
     return since.size
   }
 

@@ -240,6 +240,7 @@ export class ToolExecution {
         kind: 'tool',
         id: this.entry.id,
         session: this.entry.sessionId,
+        owner: this.entry.owner ?? undefined,
         name: this.entry.name,
         nonce: this.entry.nonce,
       },

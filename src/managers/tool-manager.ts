@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { ANYONE, type Making } from '../domain/caller.ts'
 import { type Artifact, type Page, timestamp } from '../domain/common.ts'
 import {
   type ExecuteTool,
@@ -10,7 +11,7 @@ import {
   ToolRunSummary as ToolRunSummarySchema,
 } from '../domain/tool.ts'
 import type { ContainerState, EngineInfo } from '../engine/engine.ts'
-import { AppError, messageOf } from '../errors.ts'
+import { AppError, messageOf, unknownResource } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { type Profiles, profileFor, requireNetwork } from '../policy/profiles.ts'
 import { toolEnvironment } from '../policy/tool-environment.ts'
@@ -43,6 +44,7 @@ const UNREAD_PAUSE_MS = 1_000
 
 /** A run that waits for its turn: its request and record are in the store until then. */
 interface Waiting extends WaitingRun {
+  readonly owner: string | null
   readonly giveBack: () => void
   /** Once it is its turn: until the run is active. */
   beginning?: Promise<void>
@@ -71,7 +73,7 @@ export class ToolManager {
   }
 
   /** Accepts a run, which begins at its turn. Throws before anything is made where the request cannot be met. */
-  async execute(request: ExecuteTool, id: string = newId('exec')): Promise<ToolRun> {
+  async execute(request: ExecuteTool, { id = newId('exec'), caller = ANYONE }: Making = {}): Promise<ToolRun> {
     const { gate, quotas, store, volumes } = this.#options
     const { session_id: sessionId, priority } = request
     gate.admit(sessionId)
@@ -82,17 +84,18 @@ export class ToolManager {
     const entry: ToolEntry = {
       id,
       sessionId,
+      owner: await store.sessions.ownerFor(sessionId, caller),
       name: request.tool_name,
       status: 'queued',
       live: true,
       containerId: null,
       nonce: randomUUID(),
       request,
-      view: queuedRun(id, request),
+      view: queuedRun(id, request, caller.owner),
     }
     try {
-      giveBack = await quotas.hold(sessionId, useOf(request))
-      await store.sessions.touch(sessionId)
+      giveBack = await quotas.hold(entry, caller.limits, useOf(request))
+      await store.sessions.touch(sessionId, caller)
       await store.tools.insert(entry)
     } catch (error) {
       admission.withdraw()
@@ -100,7 +103,7 @@ export class ToolManager {
       throw error
     }
     failpoint('tool.accepted')
-    const waiting: Waiting = { id, sessionId, priority, giveBack }
+    const waiting: Waiting = { id, sessionId, owner: entry.owner, priority, giveBack }
     this.#waiting.set(id, waiting)
     const release = admission.enter(waiting)
     if (release !== undefined) this.#begin(entry, waiting, { release, decision }, (execution) => execution.run())
@@ -116,7 +119,7 @@ export class ToolManager {
   /** The run, as it is or as it ended. */
   async get(id: string): Promise<ToolRun> {
     const run = await this.accepted(id)
-    if (run === undefined) throw new AppError('not_found', `There is no tool run "${id}"`)
+    if (run === undefined) throw unknownResource('tool', id)
     return run
   }
 
@@ -211,12 +214,13 @@ export class ToolManager {
     const fresh = renewed({ ...entry, status: 'queued', view: { ...entry.view, status: 'queued' } })
     await this.#options.store.tools.update(fresh)
     const request = requestOf(entry)
-    this.wait({ id: entry.id, sessionId: entry.sessionId, ...standingOf({ ...request, ...request.resource_limits }) })
+    const { id, sessionId, owner } = entry
+    this.wait({ id, sessionId, owner, ...standingOf({ ...request, ...request.resource_limits }) })
   }
 
   /** Lines up a run that waits in the store. */
-  wait({ use, ...run }: WaitingRun & { use: SessionUse }): void {
-    const waiting: Waiting = { ...run, giveBack: this.#options.quotas.keep(run.sessionId, use) }
+  wait({ use, ...run }: Omit<Waiting, 'giveBack'> & { use: SessionUse }): void {
+    const waiting: Waiting = { ...run, giveBack: this.#options.quotas.keep(run, use) }
     this.#waiting.set(run.id, waiting)
     const release = this.queue.enter(waiting)
     if (release !== undefined) waiting.beginning = this.#take(waiting, release)
@@ -228,8 +232,9 @@ export class ToolManager {
     const waiting: Waiting = {
       id: entry.id,
       sessionId: entry.sessionId,
+      owner: entry.owner,
       priority: request.priority,
-      giveBack: this.#options.quotas.keep(entry.sessionId, useOf(request)),
+      giveBack: this.#options.quotas.keep(entry, useOf(request)),
     }
     return this.#begin(entry, waiting, { release: this.queue.occupy() }, (execution) => execution.adopt(state))
   }
@@ -295,7 +300,7 @@ export class ToolManager {
 
   async #entry(id: string): Promise<ToolEntry> {
     const entry = await this.#options.store.tools.get(id)
-    if (entry === undefined) throw new AppError('not_found', `There is no tool run "${id}"`)
+    if (entry === undefined) throw unknownResource('tool', id)
     return entry
   }
 
@@ -347,7 +352,7 @@ function requestOf(entry: ToolEntry): ExecuteTool {
 }
 
 /** A run as it is accepted. */
-export function queuedRun(id: string, request: ExecuteTool): ToolRun {
+export function queuedRun(id: string, request: ExecuteTool, createdBy: string | null): ToolRun {
   return {
     execution_id: id,
     tool_name: request.tool_name,
@@ -376,7 +381,7 @@ export function queuedRun(id: string, request: ExecuteTool): ToolRun {
     queue_position: null,
     timings: { queue_ms: null, image_ms: null, create_ms: null, start_ms: null, run_ms: null, collect_ms: null },
     warm: false,
-    created_by: null,
+    created_by: createdBy,
     labels: request.labels,
   }
 }

@@ -1,13 +1,15 @@
+import { ANYONE, type Caller, type Making, type View } from '../domain/caller.ts'
 import type { Page } from '../domain/common.ts'
 import { timestamp } from '../domain/common.ts'
 import type { RefreshWorker, Snapshot, Worker, WorkerCapacity } from '../domain/worker.ts'
 import type { StartWorker, Workspace } from '../domain/worker-spec.ts'
 import type { ContainerState, EngineInfo } from '../engine/engine.ts'
-import { AppError } from '../errors.ts'
+import { AppError, unknownResource } from '../errors.ts'
 import { type CredentialSets, credentialsFor } from '../policy/credentials.ts'
 import { type Profiles, profileFor, requireNetwork, requireOpenFiles, requireRoot } from '../policy/profiles.ts'
 import { requireOwnVariables } from '../policy/worker-environment.ts'
 import { memoryBytes, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
+import { requireOwned } from '../store/ownership.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { forgetCommands } from './exec-records.ts'
 import { requireGpu } from './gpu.ts'
@@ -16,7 +18,7 @@ import { KeyedTurns } from './keyed-turns.ts'
 import { newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
 import type { SessionGate } from './session-gate.ts'
-import type { SessionQuotas, SessionUse } from './session-quotas.ts'
+import type { Place, SessionQuotas, SessionUse } from './session-quotas.ts'
 import { newNonce, type WorkerDecision } from './worker-blueprint.ts'
 import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacity.ts'
 import { WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
@@ -34,6 +36,7 @@ export interface WorkerManagerOptions extends WorkerLifeDeps {
 }
 
 interface ListQuery {
+  view?: View | undefined
   session_id?: string | undefined
   status?: string | undefined
   limit?: number | undefined
@@ -57,22 +60,26 @@ export class WorkerManager {
   }
 
   /** Starts a worker and answers when it is ready. A live one of that name is a `conflict`, a stale one is replaced. */
-  async start(request: StartWorker, id: string = newId('worker')): Promise<Worker> {
+  async start(request: StartWorker, { id = newId('worker'), caller = ANYONE }: Making = {}): Promise<Worker> {
     await this.#check(request)
-    return this.#turns.take(request.worker_id, () => this.#start(request, id))
+    return this.#turns.take(request.worker_id, () => this.#start(request, { id, caller }))
   }
 
   /** A worker that runs: the one there is, started again where it had stopped, or a new one. Repeating it is harmless. */
-  async ensure(request: StartWorker): Promise<{ worker: Worker; created: boolean }> {
+  async ensure(
+    request: StartWorker,
+    { caller = ANYONE }: Pick<Making, 'caller'> = {},
+  ): Promise<{ worker: Worker; created: boolean }> {
     return this.#turns.take(request.worker_id, async () => {
       const life = this.#lives.get(request.worker_id)
+      requireMine(caller, life?.entry)
       if (life?.entry.view.status === 'running' && !life.isRemoved) return { worker: life.entry.view, created: false }
       // What was asked for is lost where it was rebuilt: it is started as it is asked for now.
       if (life !== undefined && (LIVE.has(life.entry.view.status) || !isRebuilt(life.entry))) {
-        return { worker: await this.#withRoom(life, () => life.resumeOrStart()), created: false }
+        return { worker: await this.#withRoom(life, caller, () => life.resumeOrStart()), created: false }
       }
       await this.#check(request)
-      return { worker: await this.#start(request), created: true }
+      return { worker: await this.#start(request, { id: newId('worker'), caller }), created: true }
     })
   }
 
@@ -90,7 +97,10 @@ export class WorkerManager {
   /** Newest first, with how many of them run and what all workers may use. */
   async list(query: ListQuery): Promise<Page<Worker> & { running: number; capacity: WorkerCapacity }> {
     const page = await this.#options.store.workers.list({ ...query, exceptStatus: DELETED })
-    const inSession = ({ entry }: WorkerLife) => query.session_id === undefined || entry.sessionId === query.session_id
+    const { view, session_id } = query
+    const inSession = ({ entry }: WorkerLife) =>
+      (session_id === undefined || entry.sessionId === session_id) &&
+      (view === undefined || (entry.owner === view.owner && entry.sessionId === (view.session ?? entry.sessionId)))
     return { ...page, running: this.#live().filter(inSession).length, capacity: this.capacity() }
   }
 
@@ -104,12 +114,12 @@ export class WorkerManager {
     return this.#lives.get(workerId)?.stop(graceSeconds) ?? this.get(workerId)
   }
 
-  restart(workerId: string): Promise<Worker> {
-    return this.#withLife(workerId, (life) => this.#withRoom(life, () => life.restart(RESTART_GRACE_SECONDS)))
+  restart(workerId: string, caller: Caller = ANYONE): Promise<Worker> {
+    return this.#withLife(workerId, (life) => this.#withRoom(life, caller, () => life.restart(RESTART_GRACE_SECONDS)))
   }
 
-  refresh(workerId: string, options: RefreshWorker): Promise<Worker> {
-    return this.#withLife(workerId, (life) => this.#withRoom(life, () => life.refresh(options)))
+  refresh(workerId: string, options: RefreshWorker, caller: Caller = ANYONE): Promise<Worker> {
+    return this.#withLife(workerId, (life) => this.#withRoom(life, caller, () => life.refresh(options)))
   }
 
   pause(workerId: string): Promise<Worker> {
@@ -144,7 +154,7 @@ export class WorkerManager {
       const entry = await store.workers.find(workerId, DELETED)
       if (entry === undefined) {
         if ((await store.workers.find(workerId)) !== undefined) return
-        throw unknownWorker(workerId)
+        throw unknownResource('worker', workerId)
       }
       for (const name of await volumes.workerVolumes(workerId)) await engine.volumes.remove(name)
       await this.#forget(entry)
@@ -171,9 +181,9 @@ export class WorkerManager {
     return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.name)
   }
 
-  /** What the workers of a session have of its quotas. */
-  useIn(sessionId: string): SessionUse {
-    const mine = ({ entry }: WorkerLife) => entry.sessionId === sessionId
+  /** What workers have of the quotas of their sessions and owners. */
+  useWhere(matches: (place: Place) => boolean): SessionUse {
+    const mine = ({ entry }: WorkerLife) => matches(entry)
     return {
       runs: 0,
       containers: [...this.#lives.values()].filter(mine).length,
@@ -238,10 +248,12 @@ export class WorkerManager {
     for (const life of this.#lives.values()) life.detach()
   }
 
-  async #start(request: StartWorker, id: string = newId('worker')): Promise<Worker> {
+  async #start(request: StartWorker, { id, caller }: Required<Making>): Promise<Worker> {
     const { gate, quotas, store } = this.#options
     const { worker_id, session_id } = request
     const stale = this.#lives.get(worker_id)
+    const former = stale?.entry ?? (await store.workers.find(worker_id, DELETED))
+    requireMine(caller, former)
     if (stale !== undefined && LIVE.has(stale.entry.view.status)) {
       throw new AppError('conflict', `Worker "${worker_id}" is ${stale.entry.view.status} already`, {
         instance: `/containers/worker/${worker_id}`,
@@ -249,12 +261,15 @@ export class WorkerManager {
       })
     }
     gate.admit(session_id)
-    const checkQuotas = session_id === undefined ? undefined : await quotas.checkFor(session_id)
+    const owner = session_id === undefined ? caller.owner : await store.sessions.ownerFor(session_id, caller)
+    const place = { sessionId: session_id ?? '', owner }
+    const checkQuotas = await quotas.checkFor(place, caller.limits)
     requireCapacity(request, this.capacity())
-    checkQuotas?.({ runs: 0, containers: stale?.entry.sessionId === session_id ? 0 : 1, memory_mb: megabytes(request) })
+    const replaces = stale !== undefined && stale.entry.sessionId === place.sessionId
+    checkQuotas({ runs: 0, containers: replaces ? 0 : 1, memory_mb: megabytes(request) })
     const entry: WorkerEntry = {
       id,
-      sessionId: session_id ?? '',
+      ...place,
       name: worker_id,
       status: 'preparing',
       live: true,
@@ -265,8 +280,7 @@ export class WorkerManager {
     }
     const life = this.#keep(entry, request)
     try {
-      const former = stale?.entry ?? (await store.workers.find(worker_id, DELETED))
-      if (session_id !== undefined) await store.sessions.touch(session_id)
+      if (session_id !== undefined) await store.sessions.touch(session_id, caller)
       await store.workers.insert(entry)
       // Its workspace and other volumes are the new one's.
       if (stale !== undefined) await stale.remove(0, { keepVolumes: true })
@@ -326,14 +340,14 @@ export class WorkerManager {
   }
 
   /** Starts one again where the operator's bounds have room for it, which it takes from now on. */
-  async #withRoom<T>(life: WorkerLife, work: () => Promise<T>): Promise<T> {
+  async #withRoom<T>(life: WorkerLife, { limits }: Caller, work: () => Promise<T>): Promise<T> {
     const { gate, quotas } = this.#options
     const { session_id } = life.request
     gate.admit(session_id)
-    const checkQuotas = session_id === undefined ? undefined : await quotas.checkFor(session_id)
+    const checkQuotas = await quotas.checkFor(life.entry, limits)
     if (!this.#live().includes(life)) {
       requireCapacity(life.request, this.capacity())
-      checkQuotas?.({ runs: 0, containers: 0, memory_mb: megabytes(life.request) })
+      checkQuotas({ runs: 0, containers: 0, memory_mb: megabytes(life.request) })
     }
     this.#returning.add(life)
     try {
@@ -353,17 +367,19 @@ export class WorkerManager {
 
   async #entry(workerId: string): Promise<WorkerEntry> {
     const entry = this.#lives.get(workerId)?.entry ?? (await this.#options.store.workers.find(workerId, DELETED))
-    if (entry === undefined || entry.status === DELETED) throw unknownWorker(workerId)
+    if (entry === undefined || entry.status === DELETED) throw unknownResource('worker', workerId)
     return entry
   }
 }
 
-function megabytes(request: StartWorker): number {
-  return Math.ceil(memoryBytes(request) / 1024 ** 2)
+/** The name of another's worker is taken, and told as if there were none. */
+function requireMine(caller: Caller, entry: WorkerEntry | undefined): void {
+  if (entry === undefined || entry.status === DELETED) return
+  requireOwned(caller, 'worker', entry.name, { owner: entry.owner, sessionId: entry.sessionId || null })
 }
 
-function unknownWorker(workerId: string): AppError {
-  return new AppError('not_found', `There is no worker "${workerId}"`)
+function megabytes(request: StartWorker): number {
+  return Math.ceil(memoryBytes(request) / 1024 ** 2)
 }
 
 /** A worker before anything is made. */

@@ -41,7 +41,10 @@ export const metrics = fp<MetricsOptions>(async (app, { counts }) => {
   })
   app.get(
     '/metrics',
-    { schema: { tags: ['Service'], summary: 'Prometheus metrics', operationId: 'metrics' } },
+    {
+      config: { access: { scopes: ['metrics', 'admin'] } },
+      schema: { tags: ['Service'], summary: 'Prometheus metrics', operationId: 'metrics' },
+    },
     async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
   )
 })

@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { hasZodFastifySchemaValidationErrors, isResponseSerializationError } from 'fastify-type-provider-zod'
 import { PROBLEM_CONTENT_TYPE, type Problem } from '../domain/problem.ts'
 import { AppError, type ErrorCode, type FieldError, statusOf } from '../errors.ts'
+import { challenge } from './access.ts'
 
 export const problemDetails = fp(async (app) => {
   app.setErrorHandler((error: FastifyError | AppError | Error, request, reply) =>
@@ -76,6 +77,7 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): 
   if (status >= 500 && error.code !== 'internal_error') {
     request.log.warn({ event: 'request.refused', code: error.code, detail: error.message }, 'request refused')
   }
+  if (error.code === 'unauthenticated') challenge(reply)
   if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds))
   const problem: Problem = {
     type: `urn:container-orchestrator:problem:${error.code}`,

@@ -21,6 +21,12 @@ export const cleanupRoutes: FastifyPluginAsyncZod<CleanupRoutesOptions> = async 
   app.post(
     '/containers/cleanup/session',
     {
+      config: {
+        access: {
+          scopes: ['run', 'relic', 'worker', 'cleanup'],
+          owns: [{ kind: 'session', in: 'body', field: 'session_id', mayBeNew: true }],
+        },
+      },
       schema: {
         tags,
         operationId: 'cleanupSession',
@@ -38,6 +44,7 @@ export const cleanupRoutes: FastifyPluginAsyncZod<CleanupRoutesOptions> = async 
   app.post(
     '/containers/cleanup/all-networks',
     {
+      config: { access: { scopes: ['cleanup'], reach: 'all' } },
       schema: {
         tags,
         operationId: 'cleanupNetworks',
@@ -56,6 +63,7 @@ export const cleanupRoutes: FastifyPluginAsyncZod<CleanupRoutesOptions> = async 
   app.post(
     '/containers/cleanup/orphans',
     {
+      config: { access: { scopes: ['cleanup'], reach: 'all' } },
       schema: {
         tags,
         operationId: 'cleanupOrphans',

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import { viewOf } from '../domain/caller.ts'
 import { queryInteger, SessionId } from '../domain/common.ts'
 import { problems } from '../domain/problem.ts'
 import type { EventQuery, EventReader } from '../managers/event-reader.ts'
@@ -22,6 +23,7 @@ export const eventRoutes: FastifyPluginAsyncZod<EventRoutesOptions> = async (app
   app.get(
     '/events',
     {
+      config: { access: { scopes: ['run', 'relic', 'worker', 'stats'] } },
       schema: {
         tags: ['Service'],
         operationId: 'followEvents',
@@ -34,7 +36,8 @@ export const eventRoutes: FastifyPluginAsyncZod<EventRoutesOptions> = async (app
     },
     async (request, reply) => {
       const { session_id, after } = request.query
-      const query = { after: lastEventId(request) ?? after, session_id, signal: callerSignal(reply, closing) }
+      const signal = callerSignal(reply, closing)
+      const query = { after: lastEventId(request) ?? after, session_id, view: viewOf(request.caller), signal }
       return sendEvents(reply, told(events, query))
     },
   )

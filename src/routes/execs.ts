@@ -1,7 +1,9 @@
 /** Commands in workers. */
+
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { Access } from '../domain/access.ts'
 import { Exec, ExecPage, ExecRequest, ListExecs, ReadExec } from '../domain/exec.ts'
 import { problems } from '../domain/problem.ts'
 import { WorkerById } from '../domain/worker.ts'
@@ -12,6 +14,11 @@ import { newId } from '../managers/names.ts'
 import { IdempotencyHeaders, keyedCall } from './idempotent.ts'
 import { sendLogs } from './logs.ts'
 import { wantsEvents } from './sse.ts'
+
+const OWN_EXEC = {
+  scopes: ['exec'],
+  owns: [{ kind: 'worker', in: 'params', field: 'worker_id' }],
+} as const satisfies Access
 
 export interface ExecRoutesOptions {
   execs: ExecManager
@@ -36,6 +43,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
   app.post(
     PATH,
     {
+      config: { access: OWN_EXEC },
       schema: {
         tags,
         operationId: 'execInWorker',
@@ -70,6 +78,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
   app.get(
     PATH,
     {
+      config: { access: OWN_EXEC },
       schema: {
         tags,
         operationId: 'listExecs',
@@ -85,6 +94,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
   app.get(
     `${PATH}/:exec_id`,
     {
+      config: { access: OWN_EXEC },
       schema: {
         tags,
         operationId: 'getExec',
@@ -105,6 +115,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
   app.delete(
     `${PATH}/:exec_id`,
     {
+      config: { access: OWN_EXEC },
       schema: {
         tags,
         operationId: 'cancelExec',

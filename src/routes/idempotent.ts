@@ -13,5 +13,5 @@ export const IdempotencyHeaders = z.looseObject({
 /** A request as a call that is made once for its key. `name` tells apart what the body does not. */
 export function keyedCall(request: FastifyRequest, name: string): KeyedCall {
   const key = request.headers['idempotency-key']
-  return { key: typeof key === 'string' ? key : undefined, name, body: request.body }
+  return { owner: request.caller.owner, key: typeof key === 'string' ? key : undefined, name, body: request.body }
 }

@@ -1,5 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { Access } from '../domain/access.ts'
+import { viewOf } from '../domain/caller.ts'
 import { ReadLogs } from '../domain/output.ts'
 import { problems } from '../domain/problem.ts'
 import { ListRelics, Relic, RelicHealth, RelicPage, StartRelic, StopRelic } from '../domain/relic.ts'
@@ -10,6 +12,12 @@ import type { RelicManager } from '../managers/relic-manager.ts'
 import { IdempotencyHeaders, keyedCall } from './idempotent.ts'
 import { sendLogs } from './logs.ts'
 import { textOrEvents } from './tools.ts'
+
+const OWN_RELIC = {
+  scopes: ['relic'],
+  owns: [{ kind: 'relic', in: 'params', field: 'relic_id' }],
+} as const satisfies Access
+const OWN_RELIC_OR_CLEANUP = { ...OWN_RELIC, scopes: ['relic', 'cleanup'] } as const satisfies Access
 
 export interface RelicRoutesOptions {
   relics: RelicManager
@@ -29,6 +37,13 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
   app.post(
     '/containers/relic/start',
     {
+      config: {
+        access: {
+          scopes: ['relic'],
+          builds: true,
+          owns: [{ kind: 'session', in: 'body', field: 'session_id', mayBeNew: true }],
+        },
+      },
       schema: {
         tags,
         operationId: 'startRelic',
@@ -41,7 +56,7 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
     async (request, reply) => {
       const relic = await idempotency.once(keyedCall(request, 'startRelic'), {
         newId: () => newId('relic'),
-        make: (id) => relics.start(request.body, id),
+        make: (id) => relics.start(request.body, { id, caller: request.caller }),
         find: (id) => relics.started(id),
       })
       return reply.code(201).header('location', `/containers/relic/${relic.relic_id}`).send(relic)
@@ -51,6 +66,7 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
   app.get(
     '/containers/relic',
     {
+      config: { access: { scopes: ['relic'] } },
       schema: {
         tags,
         operationId: 'listRelics',
@@ -61,13 +77,14 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
     },
     async (request) => {
       const { relic_name, ...filter } = request.query
-      return relics.list({ ...filter, name: relic_name })
+      return relics.list({ ...filter, name: relic_name, view: viewOf(request.caller) })
     },
   )
 
   app.get(
     '/containers/relic/:relic_id',
     {
+      config: { access: OWN_RELIC },
       schema: {
         tags,
         operationId: 'getRelic',
@@ -82,6 +99,7 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
   app.post(
     '/containers/relic/:relic_id/stop',
     {
+      config: { access: OWN_RELIC_OR_CLEANUP },
       schema: {
         tags,
         operationId: 'stopRelic',
@@ -97,6 +115,7 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
   app.post(
     '/containers/relic/:relic_id/restart',
     {
+      config: { access: OWN_RELIC },
       schema: {
         tags,
         operationId: 'restartRelic',
@@ -105,12 +124,13 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
         response: { 200: Relic, ...problems(404, 409, 422, 502, 503, 504) },
       },
     },
-    async (request) => relics.restart(request.params.relic_id),
+    async (request) => relics.restart(request.params.relic_id, request.caller),
   )
 
   app.delete(
     '/containers/relic/:relic_id',
     {
+      config: { access: OWN_RELIC_OR_CLEANUP },
       schema: {
         tags,
         operationId: 'deleteRelic',
@@ -128,6 +148,7 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
   app.get(
     '/containers/relic/:relic_id/logs',
     {
+      config: { access: OWN_RELIC },
       schema: {
         tags,
         operationId: 'getRelicLogs',
@@ -151,6 +172,7 @@ export const relicRoutes: FastifyPluginAsyncZod<RelicRoutesOptions> = async (
   app.get(
     '/containers/relic/:relic_id/health',
     {
+      config: { access: OWN_RELIC },
       schema: {
         tags,
         operationId: 'getRelicHealth',

@@ -9,6 +9,7 @@ export const serviceRoutes: FastifyPluginAsyncZod<{ health: HealthManager }> = a
   app.get(
     '/',
     {
+      config: { access: 'public' },
       schema: {
         tags,
         operationId: 'getService',
@@ -36,6 +37,7 @@ export const serviceRoutes: FastifyPluginAsyncZod<{ health: HealthManager }> = a
   app.get(
     '/health',
     {
+      config: { access: { scopes: [] } },
       schema: {
         tags,
         operationId: 'getHealth',
@@ -54,13 +56,17 @@ export const serviceRoutes: FastifyPluginAsyncZod<{ health: HealthManager }> = a
 
   app.get(
     '/livez',
-    { schema: { tags, operationId: 'getLivez', summary: 'The process serves requests', response: { 200: Liveness } } },
+    {
+      config: { access: 'public' },
+      schema: { tags, operationId: 'getLivez', summary: 'The process serves requests', response: { 200: Liveness } },
+    },
     async () => ({ status: 'ok' as const }),
   )
 
   app.get(
     '/readyz',
     {
+      config: { access: 'public' },
       schema: {
         tags,
         operationId: 'getReadyz',

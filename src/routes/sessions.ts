@@ -1,9 +1,12 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import { viewOf } from '../domain/caller.ts'
 import { queryBoolean, SessionId } from '../domain/common.ts'
 import { problems } from '../domain/problem.ts'
 import { CleanupReport, ListSessions, RenewSession, Session, SessionPage, SessionSummary } from '../domain/session.ts'
 import type { SessionManager } from '../managers/session-manager.ts'
+
+const SESSION = { kind: 'session', in: 'params', field: 'session_id' } as const
 
 const ById = z.strictObject({ session_id: SessionId })
 
@@ -13,6 +16,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<{ sessions: SessionManager }> 
   app.get(
     '/sessions',
     {
+      config: { access: { scopes: ['run', 'relic', 'worker', 'stats'] } },
       schema: {
         tags,
         operationId: 'listSessions',
@@ -21,12 +25,13 @@ export const sessionRoutes: FastifyPluginAsyncZod<{ sessions: SessionManager }> 
         response: { 200: SessionPage, ...problems(400, 503) },
       },
     },
-    async (request) => sessions.list(request.query),
+    async (request) => sessions.list({ ...request.query, view: viewOf(request.caller) }),
   )
 
   app.get(
     '/sessions/:session_id',
     {
+      config: { access: { scopes: ['run', 'relic', 'worker', 'stats'], owns: [SESSION] } },
       schema: {
         tags,
         operationId: 'getSession',
@@ -41,6 +46,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<{ sessions: SessionManager }> 
   app.put(
     '/sessions/:session_id',
     {
+      config: { access: { scopes: ['run', 'relic', 'worker'], owns: [{ ...SESSION, mayBeNew: true }] } },
       schema: {
         tags,
         operationId: 'renewSession',
@@ -50,12 +56,13 @@ export const sessionRoutes: FastifyPluginAsyncZod<{ sessions: SessionManager }> 
         response: { 200: SessionSummary, ...problems(400, 409, 503) },
       },
     },
-    async (request) => sessions.renew(request.params.session_id, request.body),
+    async (request) => sessions.renew(request.params.session_id, request.body, request.caller),
   )
 
   app.delete(
     '/sessions/:session_id',
     {
+      config: { access: { scopes: ['run', 'relic', 'worker', 'cleanup'], owns: [{ ...SESSION, mayBeNew: true }] } },
       schema: {
         tags,
         operationId: 'deleteSession',

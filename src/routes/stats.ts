@@ -16,6 +16,7 @@ export const statsRoutes: FastifyPluginAsyncZod<StatsRoutesOptions> = async (app
   app.get(
     '/containers/stats',
     {
+      config: { access: { scopes: ['stats'] } },
       schema: {
         tags,
         operationId: 'listStats',
@@ -24,12 +25,13 @@ export const statsRoutes: FastifyPluginAsyncZod<StatsRoutesOptions> = async (app
         response: { 200: AllStats, ...problems(400, 503) },
       },
     },
-    async (request) => stats.all(request.query),
+    async (request) => stats.all({ ...request.query, caller: request.caller }),
   )
 
   app.get(
     '/containers/stats/:id',
     {
+      config: { access: { scopes: ['stats'], owns: [{ kind: 'container', in: 'params', field: 'id' }] } },
       schema: {
         tags,
         operationId: 'getStats',

@@ -1,6 +1,8 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { Access } from '../domain/access.ts'
+import { viewOf } from '../domain/caller.ts'
 import { ReadLogs } from '../domain/output.ts'
 import { problems } from '../domain/problem.ts'
 import { ArtifactPage, ExecuteTool, hasEnded, ListTools, ToolRun, ToolRunPage } from '../domain/tool.ts'
@@ -10,6 +12,12 @@ import { newId } from '../managers/names.ts'
 import type { ToolManager } from '../managers/tool-manager.ts'
 import { IdempotencyHeaders, keyedCall } from './idempotent.ts'
 import { sendLogs } from './logs.ts'
+
+const OWN_RUN = {
+  scopes: ['run'],
+  owns: [{ kind: 'tool', in: 'params', field: 'execution_id' }],
+} as const satisfies Access
+const OWN_RUN_OR_CLEANUP = { ...OWN_RUN, scopes: ['run', 'cleanup'] } as const satisfies Access
 
 export interface ToolRoutesOptions {
   tools: ToolManager
@@ -30,6 +38,13 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
   app.post(
     '/containers/tool/execute',
     {
+      config: {
+        access: {
+          scopes: ['run'],
+          builds: true,
+          owns: [{ kind: 'session', in: 'body', field: 'session_id', mayBeNew: true }],
+        },
+      },
       schema: {
         tags,
         operationId: 'executeTool',
@@ -44,7 +59,7 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
     async (request, reply) => {
       const accepted = await idempotency.once(keyedCall(request, 'executeTool'), {
         newId: () => newId('exec'),
-        make: (id) => tools.execute(request.body, id),
+        make: (id) => tools.execute(request.body, { id, caller: request.caller }),
         find: (id) => tools.accepted(id),
       })
       reply.header('location', `/containers/tool/${accepted.execution_id}`)
@@ -59,6 +74,7 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
   app.get(
     '/containers/tool',
     {
+      config: { access: { scopes: ['run'] } },
       schema: {
         tags,
         operationId: 'listTools',
@@ -69,13 +85,14 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
     },
     async (request) => {
       const { tool_name, ...filter } = request.query
-      return tools.list({ ...filter, name: tool_name })
+      return tools.list({ ...filter, name: tool_name, view: viewOf(request.caller) })
     },
   )
 
   app.get(
     '/containers/tool/:execution_id',
     {
+      config: { access: OWN_RUN },
       schema: {
         tags,
         operationId: 'getTool',
@@ -90,6 +107,7 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
   app.get(
     '/containers/tool/:execution_id/logs',
     {
+      config: { access: OWN_RUN },
       schema: {
         tags,
         operationId: 'getToolLogs',
@@ -114,6 +132,7 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
   app.post(
     '/containers/tool/:execution_id/cancel',
     {
+      config: { access: OWN_RUN_OR_CLEANUP },
       schema: {
         tags,
         operationId: 'cancelTool',
@@ -128,6 +147,7 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
   app.get(
     '/containers/tool/:execution_id/artifacts',
     {
+      config: { access: OWN_RUN },
       schema: {
         tags,
         operationId: 'listToolArtifacts',
@@ -142,6 +162,7 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
   app.get(
     '/containers/tool/:execution_id/artifacts/*',
     {
+      config: { access: OWN_RUN },
       schema: {
         tags,
         operationId: 'getToolArtifact',

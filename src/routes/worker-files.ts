@@ -1,13 +1,20 @@
 /** Files in workers, as raw bytes; folders as tar. */
+
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { Access } from '../domain/access.ts'
 import { problems } from '../domain/problem.ts'
 import { WorkerById } from '../domain/worker.ts'
 import { ListFiles, WorkerFolder, WriteFile, WrittenFiles } from '../domain/worker-file.ts'
 import { AppError } from '../errors.ts'
 import type { WorkerFiles } from '../managers/worker-files.ts'
 import { callerSignal } from './sse.ts'
+
+const OWN_FILES = {
+  scopes: ['files'],
+  owns: [{ kind: 'worker', in: 'params', field: 'worker_id' }],
+} as const satisfies Access
 
 export interface WorkerFileRoutesOptions {
   files: WorkerFiles
@@ -30,6 +37,7 @@ export const workerFileRoutes: FastifyPluginAsyncZod<WorkerFileRoutesOptions> = 
   app.get(
     PATH,
     {
+      config: { access: OWN_FILES },
       schema: {
         tags,
         operationId: 'listWorkerFiles',
@@ -45,6 +53,7 @@ export const workerFileRoutes: FastifyPluginAsyncZod<WorkerFileRoutesOptions> = 
   app.get(
     `${PATH}/*`,
     {
+      config: { access: OWN_FILES },
       schema: {
         tags,
         operationId: 'readWorkerFile',
@@ -73,6 +82,7 @@ export const workerFileRoutes: FastifyPluginAsyncZod<WorkerFileRoutesOptions> = 
   app.put(
     `${PATH}/*`,
     {
+      config: { access: OWN_FILES },
       schema: {
         tags,
         operationId: 'writeWorkerFile',

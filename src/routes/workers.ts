@@ -1,5 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { Access } from '../domain/access.ts'
+import { viewOf } from '../domain/caller.ts'
 import { ReadLogs } from '../domain/output.ts'
 import { problems } from '../domain/problem.ts'
 import {
@@ -26,6 +28,12 @@ import { IdempotencyHeaders, keyedCall } from './idempotent.ts'
 import { sendLogs } from './logs.ts'
 import { textOrEvents } from './tools.ts'
 
+const OWN_WORKER = {
+  scopes: ['worker'],
+  owns: [{ kind: 'worker', in: 'params', field: 'worker_id' }],
+} as const satisfies Access
+const OWN_WORKER_OR_CLEANUP = { ...OWN_WORKER, scopes: ['worker', 'cleanup'] } as const satisfies Access
+
 export interface WorkerRoutesOptions {
   workers: WorkerManager
   idempotency: Idempotency
@@ -46,6 +54,15 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.post(
     '/containers/worker/start',
     {
+      config: {
+        access: {
+          scopes: ['worker'],
+          owns: [
+            { kind: 'worker', in: 'body', field: 'worker_id', mayBeNew: true },
+            { kind: 'session', in: 'body', field: 'session_id', mayBeNew: true },
+          ],
+        },
+      },
       schema: {
         tags,
         operationId: 'startWorker',
@@ -59,7 +76,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
     async (request, reply) => {
       const worker = await idempotency.once(keyedCall(request, 'startWorker'), {
         newId: () => newId('worker'),
-        make: (id) => workers.start(request.body, id),
+        make: (id) => workers.start(request.body, { id, caller: request.caller }),
         find: (id) => workers.started(id),
       })
       return reply.code(201).header('location', `/containers/worker/${worker.worker_id}`).send(worker)
@@ -69,6 +86,15 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.post(
     `${PATH}/ensure`,
     {
+      config: {
+        access: {
+          scopes: ['worker'],
+          owns: [
+            { kind: 'worker', in: 'params', field: 'worker_id', mayBeNew: true },
+            { kind: 'session', in: 'body', field: 'session_id', mayBeNew: true },
+          ],
+        },
+      },
       schema: {
         tags,
         operationId: 'ensureWorker',
@@ -79,7 +105,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
       },
     },
     async (request, reply) => {
-      const { worker, created } = await workers.ensure(namedByPath(request.params.worker_id, request.body))
+      const { worker, created } = await workers.ensure(namedByPath(request.params.worker_id, request.body), request)
       if (created) reply.header('location', `/containers/worker/${worker.worker_id}`)
       return reply.code(created ? 201 : 200).send(worker)
     },
@@ -88,6 +114,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.get(
     '/containers/worker',
     {
+      config: { access: { scopes: ['worker'] } },
       schema: {
         tags,
         operationId: 'listWorkers',
@@ -96,12 +123,13 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: WorkerPage, ...problems(400) },
       },
     },
-    async (request) => workers.list(request.query),
+    async (request) => workers.list({ ...request.query, view: viewOf(request.caller) }),
   )
 
   app.get(
     PATH,
     {
+      config: { access: OWN_WORKER },
       schema: {
         tags,
         operationId: 'getWorker',
@@ -116,6 +144,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.post(
     `${PATH}/stop`,
     {
+      config: { access: OWN_WORKER_OR_CLEANUP },
       schema: {
         tags,
         operationId: 'stopWorker',
@@ -131,6 +160,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.post(
     `${PATH}/restart`,
     {
+      config: { access: OWN_WORKER },
       schema: {
         tags,
         operationId: 'restartWorker',
@@ -139,12 +169,13 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: Worker, ...problems(404, 409, 422, 429, 502, 503, 504) },
       },
     },
-    async (request) => workers.restart(request.params.worker_id),
+    async (request) => workers.restart(request.params.worker_id, request.caller),
   )
 
   app.post(
     `${PATH}/refresh`,
     {
+      config: { access: OWN_WORKER },
       schema: {
         tags,
         operationId: 'refreshWorker',
@@ -154,12 +185,13 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: Worker, ...problems(400, 403, 404, 409, 422, 429, 502, 503, 504) },
       },
     },
-    async (request) => workers.refresh(request.params.worker_id, request.body),
+    async (request) => workers.refresh(request.params.worker_id, request.body, request.caller),
   )
 
   app.delete(
     PATH,
     {
+      config: { access: OWN_WORKER_OR_CLEANUP },
       schema: {
         tags,
         operationId: 'deleteWorker',
@@ -177,6 +209,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.post(
     `${PATH}/pause`,
     {
+      config: { access: OWN_WORKER },
       schema: {
         tags,
         operationId: 'pauseWorker',
@@ -191,6 +224,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.post(
     `${PATH}/resume`,
     {
+      config: { access: OWN_WORKER },
       schema: {
         tags,
         operationId: 'resumeWorker',
@@ -205,6 +239,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.post(
     `${PATH}/snapshot`,
     {
+      config: { access: OWN_WORKER },
       schema: {
         tags,
         operationId: 'snapshotWorker',
@@ -230,6 +265,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.get(
     `${PATH}/logs`,
     {
+      config: { access: OWN_WORKER },
       schema: {
         tags,
         operationId: 'getWorkerLogs',
@@ -253,6 +289,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.get(
     `${PATH}/stats`,
     {
+      config: { access: { ...OWN_WORKER, scopes: ['worker', 'stats'] } },
       schema: {
         tags,
         operationId: 'getWorkerStats',
@@ -267,6 +304,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.get(
     `${PATH}/health`,
     {
+      config: { access: OWN_WORKER },
       schema: {
         tags,
         operationId: 'getWorkerHealth',

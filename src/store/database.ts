@@ -8,12 +8,21 @@ export interface Tables {
   instance: { id: string; created_at: string }
   records: RecordRow
   sessions: SessionRow
-  events: { id: Generated<number>; at: string; type: string; session_id: string | null; data: string }
+  events: {
+    id: Generated<number>
+    at: string
+    type: string
+    session_id: string | null
+    owner: string | null
+    data: string
+  }
   idempotency_keys: { key: string; digest: string; resource: string; created_at: string }
 }
 
 export interface SessionRow {
   session_id: string
+  /** Whoever began it; null where callers were not told apart. */
+  owner: string | null
   created_at: string
   last_activity_at: string
   /** Null where the session lasts until it is cleaned up. */
@@ -33,6 +42,8 @@ export interface RecordRow {
   id: string
   kind: 'tool' | 'relic' | 'worker' | 'exec'
   session_id: string
+  /** Its session's; of what has no session, whoever made it. Null where callers were not told apart. */
+  owner: string | null
   name: string
   status: string
   /** 1 while it may still change or hold resources. */

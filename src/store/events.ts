@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events'
+import type { View } from '../domain/caller.ts'
 import { timestamp } from '../domain/common.ts'
 import type { Database } from './database.ts'
 
@@ -13,7 +14,17 @@ export interface StoredEvent {
   data: Record<string, unknown>
 }
 
-export type NewEvent = Pick<StoredEvent, 'type' | 'session_id' | 'data'>
+export interface NewEvent extends Pick<StoredEvent, 'type' | 'session_id' | 'data'> {
+  /** Whom it concerns; null for what concerns everyone. */
+  owner: string | null
+}
+
+/** Which events a reader is told. */
+export interface EventFilter {
+  session_id?: string | undefined
+  /** What the reader sees; all where absent. */
+  view?: View | undefined
+}
 
 /** Kept of all that happened; older ones are told as a gap. */
 const KEPT = 100_000
@@ -33,10 +44,10 @@ export class Events {
   }
 
   /** Writes one within a caller's transaction; `told` has to follow it once that is through. */
-  async write(database: Database, { type, session_id, data }: NewEvent): Promise<void> {
+  async write(database: Database, { type, session_id, owner, data }: NewEvent): Promise<void> {
     await database
       .insertInto('events')
-      .values({ at: timestamp(), type, session_id, data: JSON.stringify(data) })
+      .values({ at: timestamp(), type, session_id, owner, data: JSON.stringify(data) })
       .execute()
   }
 
@@ -74,6 +85,7 @@ export class Events {
         at: timestamp(),
         type: 'store.begun_anew',
         session_id: null,
+        owner: null,
         data: JSON.stringify(data),
       })
       .execute()
@@ -93,11 +105,11 @@ export class Events {
   }
 
   /** Those behind an id, and then each as it happens, until the signal aborts. */
-  async *follow(after: number, sessionId: string | undefined, signal: AbortSignal): AsyncGenerator<StoredEvent> {
+  async *follow(after: number, filter: EventFilter, signal: AbortSignal): AsyncGenerator<StoredEvent> {
     for (let position = after; !signal.aborted; ) {
       // Listens before it looks: what is written between the two is not missed.
       const changed = once(this.#changed, 'change', { signal }).catch(() => {})
-      const rows = await this.#read(position, sessionId)
+      const rows = await this.#read(position, filter)
       for (const row of rows) {
         position = row.id
         yield row
@@ -107,10 +119,19 @@ export class Events {
     }
   }
 
-  async #read(after: number, sessionId: string | undefined): Promise<StoredEvent[]> {
+  async #read(after: number, { session_id, view }: EventFilter): Promise<StoredEvent[]> {
     let query = this.#database.selectFrom('events').selectAll().where('id', '>', after)
-    if (sessionId !== undefined) query = query.where('session_id', '=', sessionId)
+    if (session_id !== undefined) query = query.where('session_id', '=', session_id)
+    if (view !== undefined) {
+      const { owner, session } = view
+      query = query.where((eb) =>
+        eb.or([
+          eb.and([eb('owner', '=', owner), ...(session === undefined ? [] : [eb('session_id', '=', session)])]),
+          eb.and([eb('owner', 'is', null), eb('session_id', 'is', null)]),
+        ]),
+      )
+    }
     const rows = await query.orderBy('id').limit(BATCH).execute()
-    return rows.map(({ data, ...row }) => ({ ...row, data: JSON.parse(data) as Record<string, unknown> }))
+    return rows.map(({ data, owner: _, ...row }) => ({ ...row, data: JSON.parse(data) as Record<string, unknown> }))
   }
 }

@@ -91,6 +91,20 @@ const MIGRATIONS: Record<string, Migration> = {
       await sql`create index records_kept on records (kind, id) where live = 0 and request is not null`.execute(db)
     },
   },
+  '0009_owners': {
+    async up(db: AnyDatabase) {
+      for (const table of ['sessions', 'records', 'events']) {
+        await db.schema.alterTable(table).addColumn('owner', 'text').execute()
+        await db.schema
+          .createIndex(`${table}_by_owner`)
+          .on(table)
+          .columns(
+            table === 'records' ? ['owner', 'kind', 'id'] : ['owner', table === 'sessions' ? 'session_id' : 'id'],
+          )
+          .execute()
+      }
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

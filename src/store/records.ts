@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import type { View as CallerView } from '../domain/caller.ts'
 import type { Page } from '../domain/common.ts'
 import { failpoint } from '../failpoints.ts'
 import type { Database, RecordRow } from './database.ts'
@@ -7,7 +8,10 @@ import type { Events, NewEvent } from './events.ts'
 /** What the store keeps of one thing that the service promised. */
 export interface Entry<Request, View> {
   id: string
+  /** Empty for what belongs to no session. */
   sessionId: string
+  /** Whose it is; null where callers were not told apart. */
+  owner: string | null
   name: string
   status: string
   live: boolean
@@ -31,6 +35,8 @@ export interface StartMoment {
 }
 
 export interface ListFilter {
+  /** What the caller sees; all where absent. */
+  view?: CallerView | undefined
   session_id?: string | undefined
   status?: string | undefined
   name?: string | undefined
@@ -137,6 +143,8 @@ export class Records<Request, View> {
     if (filter.exceptStatus !== undefined) query = query.where('status', '!=', filter.exceptStatus)
     if (filter.name !== undefined) query = query.where('name', '=', filter.name)
     if (filter.cursor !== undefined) query = query.where('id', '<', filter.cursor)
+    if (filter.view !== undefined) query = query.where('owner', '=', filter.view.owner)
+    if (filter.view?.session !== undefined) query = query.where('session_id', '=', filter.view.session)
     const rows = await query
       .orderBy('id', 'desc')
       .limit(limit + 1)
@@ -200,11 +208,11 @@ export class Records<Request, View> {
   async requestNumbers<Name extends string>(
     status: string,
     paths: Record<Name, string>,
-  ): Promise<{ id: string; sessionId: string; numbers: Record<Name, number> }[]> {
+  ): Promise<{ id: string; sessionId: string; owner: string | null; numbers: Record<Name, number> }[]> {
     const names = Object.keys(paths) as Name[]
     const rows = await this.#database
       .selectFrom('records')
-      .select(['id', 'session_id'])
+      .select(['id', 'session_id', 'owner'])
       .select(names.map((name) => sql<number>`json_extract(request, ${paths[name]})`.as(name)))
       .where('kind', '=', this.#kind)
       .where('live', '=', 1)
@@ -214,6 +222,7 @@ export class Records<Request, View> {
     return rows.map((row) => ({
       id: row.id,
       sessionId: row.session_id,
+      owner: row.owner,
       numbers: Object.fromEntries(names.map((name) => [name, (row as Record<string, unknown>)[name]])) as Record<
         Name,
         number
@@ -240,6 +249,7 @@ export class Records<Request, View> {
     return {
       id: entry.id,
       session_id: entry.sessionId,
+      owner: entry.owner,
       name: entry.name,
       status: entry.status,
       live: entry.live ? 1 : 0,
@@ -255,6 +265,7 @@ export class Records<Request, View> {
     return {
       id: row.id,
       sessionId: row.session_id,
+      owner: row.owner,
       name: row.name,
       status: row.status,
       live: row.live === 1,
@@ -280,12 +291,16 @@ const TOLD = [
   'failure',
 ] as const
 
-function eventOf<Request, View>(kind: RecordRow['kind'], { status, sessionId, view }: Entry<Request, View>): NewEvent {
+function eventOf<Request, View>(
+  kind: RecordRow['kind'],
+  { status, sessionId, owner, view }: Entry<Request, View>,
+): NewEvent {
   const fields = view as Record<string, unknown>
   const told = TOLD.filter((name) => name in fields).map((name) => [name, fields[name]])
   return {
     type: `${kind}.${status}`,
     session_id: sessionId === '' ? null : sessionId,
+    owner,
     data: { status, ...Object.fromEntries(told) },
   }
 }

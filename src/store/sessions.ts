@@ -1,7 +1,10 @@
+import type { Caller, View } from '../domain/caller.ts'
 import type { Page } from '../domain/common.ts'
 import { timestamp } from '../domain/common.ts'
+import { AppError, unknownResource } from '../errors.ts'
 import type { Database, SessionRow } from './database.ts'
 import type { Events } from './events.ts'
+import { requireOwned } from './ownership.ts'
 
 export type { SessionRow }
 
@@ -22,6 +25,7 @@ const UNBOUNDED = {
 }
 
 const DEFAULT_LIMIT = 100
+const RETRY_AFTER_SECONDS = 5
 
 export class Sessions {
   readonly #database: Database
@@ -34,25 +38,56 @@ export class Sessions {
     this.#events = events
   }
 
-  /** Notes activity of a session, and begins it where it is new. */
-  async touch(sessionId: string): Promise<void> {
-    await this.#begin(sessionId)
+  /** Whose a session is, or would be where it is new; `not_found` where it is another's. */
+  async ownerFor(sessionId: string, caller: Caller): Promise<string | null> {
+    const present = await this.get(sessionId)
+    if (present === undefined) return caller.owner
+    requireOwned(caller, 'session', sessionId, { owner: present.owner, sessionId })
+    return present.owner
+  }
+
+  /**
+   * Notes activity of a session, and begins it for the caller where it is new; `not_found` where it is
+   * another's, `quota_exceeded` where the caller may not have one more.
+   */
+  async touch(sessionId: string, caller: Caller): Promise<void> {
+    await this.#claim(sessionId, caller)
     await this.noteActivity(sessionId)
   }
 
   /** Begins a session that was there since a time, where it is not known. */
-  async restore(sessionId: string, createdAt: Date): Promise<void> {
-    await this.#begin(sessionId, timestamp(createdAt))
+  async restore(sessionId: string, createdAt: Date, owner: string | null): Promise<void> {
+    await this.#insert(sessionId, owner, timestamp(createdAt))
   }
 
-  async #begin(sessionId: string, created_at = timestamp()): Promise<void> {
+  async #claim(sessionId: string, caller: Caller): Promise<void> {
+    const present = await this.get(sessionId)
+    if (present !== undefined) return requireOwned(caller, 'session', sessionId, { owner: present.owner, sessionId })
+    // A token's session ended, and is not its to begin again.
+    if (caller.session !== undefined) throw unknownResource('session', sessionId)
+    await this.#requireRoom(caller)
+    await this.#insert(sessionId, caller.owner)
+    // Another call may have begun it in between.
+    await this.ownerFor(sessionId, caller)
+  }
+
+  async #requireRoom({ owner, limits }: Caller): Promise<void> {
+    if (owner === null || limits.sessions === undefined) return
+    if ((await this.count(owner)) < limits.sessions) return
+    throw new AppError('quota_exceeded', `This key may have ${limits.sessions} sessions at once`, {
+      retryAfterSeconds: RETRY_AFTER_SECONDS,
+      hint: 'End one that is done with DELETE /sessions/{session_id}.',
+    })
+  }
+
+  async #insert(sessionId: string, owner: string | null, created_at = timestamp()): Promise<void> {
     const { numInsertedOrUpdatedRows } = await this.#database
       .insertInto('sessions')
-      .values({ session_id: sessionId, created_at, last_activity_at: timestamp(), ...UNBOUNDED })
+      .values({ session_id: sessionId, owner, created_at, last_activity_at: timestamp(), ...UNBOUNDED })
       .onConflict((conflict) => conflict.column('session_id').doNothing())
       .executeTakeFirstOrThrow()
     if ((numInsertedOrUpdatedRows ?? 0n) > 0n)
-      await this.#events.append({ type: 'session.created', session_id: sessionId, data: {} })
+      await this.#events.append({ type: 'session.created', session_id: sessionId, owner, data: {} })
   }
 
   /** Notes activity of a session that there still is. */
@@ -66,9 +101,9 @@ export class Sessions {
   }
 
   /** Sets how long a session lasts from now on and what it may have, and begins it where it is new. */
-  async renew(sessionId: string, settings: SessionSettings): Promise<SessionRow> {
+  async renew(sessionId: string, settings: SessionSettings, caller: Caller): Promise<SessionRow> {
     const { ttl_seconds, idle_timeout_seconds, quotas } = settings
-    await this.#begin(sessionId)
+    await this.#claim(sessionId, caller)
     this.#lastUse.set(sessionId, performance.now())
     const now = new Date()
     const expires_at = ttl_seconds === null ? null : timestamp(new Date(now.getTime() + ttl_seconds * 1000))
@@ -113,12 +148,16 @@ export class Sessions {
   async list({
     limit = DEFAULT_LIMIT,
     cursor,
+    view,
   }: {
     limit?: number | undefined
     cursor?: string | undefined
+    view?: View | undefined
   }): Promise<Page<SessionRow>> {
     let query = this.#database.selectFrom('sessions').selectAll()
     if (cursor !== undefined) query = query.where('session_id', '>', cursor)
+    if (view !== undefined) query = query.where('owner', '=', view.owner)
+    if (view?.session !== undefined) query = query.where('session_id', '=', view.session)
     const rows = await query
       .orderBy('session_id')
       .limit(limit + 1)
@@ -127,22 +166,23 @@ export class Sessions {
     return { items, next_cursor: rows.length > limit ? (items.at(-1)?.session_id ?? null) : null }
   }
 
-  async count(): Promise<number> {
-    const { count } = await this.#database
-      .selectFrom('sessions')
-      .select((eb) => eb.fn.countAll<number>().as('count'))
-      .executeTakeFirstOrThrow()
+  /** Of an owner, or all. */
+  async count(owner?: string): Promise<number> {
+    let query = this.#database.selectFrom('sessions').select((eb) => eb.fn.countAll<number>().as('count'))
+    if (owner !== undefined) query = query.where('owner', '=', owner)
+    const { count } = await query.executeTakeFirstOrThrow()
     return count
   }
 
   /** Ends a session: its runs stay fetchable, it is listed no more. */
   async remove(sessionId: string, reason = 'cleanup'): Promise<void> {
     this.#lastUse.delete(sessionId)
-    const { numDeletedRows } = await this.#database
+    const gone = await this.#database
       .deleteFrom('sessions')
       .where('session_id', '=', sessionId)
-      .executeTakeFirstOrThrow()
-    if (numDeletedRows > 0n)
-      await this.#events.append({ type: 'session.ended', session_id: sessionId, data: { reason } })
+      .returning('owner')
+      .executeTakeFirst()
+    if (gone !== undefined)
+      await this.#events.append({ type: 'session.ended', session_id: sessionId, owner: gone.owner, data: { reason } })
   }
 }

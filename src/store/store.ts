@@ -14,6 +14,7 @@ import { CorruptStore } from './faults.ts'
 import { IdempotencyKeys } from './idempotency-keys.ts'
 import { readInstance, writeInstance } from './instance-file.ts'
 import { Lease } from './lease.ts'
+import { Ownership } from './ownership.ts'
 import { Records } from './records.ts'
 import { Sessions } from './sessions.ts'
 import { setAside } from './set-aside.ts'
@@ -48,6 +49,7 @@ export class Store {
   /** Commands in workers; their `name` is the id of the worker's record. */
   readonly execs: ExecRecords
   readonly sessions: Sessions
+  readonly ownership: Ownership
   readonly events: Events
   readonly idempotencyKeys: IdempotencyKeys
   readonly spools: Spools
@@ -68,6 +70,7 @@ export class Store {
     this.workers = new Records(database, 'worker', this.events)
     this.execs = new Records(database, 'exec', this.events)
     this.sessions = new Sessions(database, this.events)
+    this.ownership = new Ownership(database)
     this.idempotencyKeys = new IdempotencyKeys(database)
     this.spools = new Spools(join(folder, 'spool'))
     this.artifacts = new Artifacts(join(folder, 'artifacts'))

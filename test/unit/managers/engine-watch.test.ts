@@ -43,7 +43,7 @@ async function told(): Promise<string[]> {
   const types: string[] = []
   const over = new AbortController()
   const last = await store.events.last()
-  for await (const { id, type } of store.events.follow(0, undefined, over.signal)) {
+  for await (const { id, type } of store.events.follow(0, {}, over.signal)) {
     types.push(type)
     if (id === last) over.abort()
   }

@@ -2,6 +2,7 @@ import { open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/
 import { basename, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { ANYONE } from '../../../src/domain/caller.ts'
 import { EventReader } from '../../../src/managers/event-reader.ts'
 import { CorruptStore } from '../../../src/store/faults.ts'
 import { Store } from '../../../src/store/store.ts'
@@ -21,7 +22,7 @@ beforeEach(async () => {
   path = join(folder, 'store.sqlite')
   const store = await Store.open(folder)
   instance = store.instance
-  for (let index = 0; index < 500; index++) await store.sessions.touch(`session-${index}`)
+  for (let index = 0; index < 500; index++) await store.sessions.touch(`session-${index}`, ANYONE)
   await store.close()
 })
 
@@ -51,7 +52,7 @@ describe('Store.open with a database that is corrupt', () => {
     expect(store.instance).toBe(instance)
     expect(store.needsRebuild).toBe(true)
     expect(await store.sessions.count()).toBe(0)
-    await store.sessions.touch('new')
+    await store.sessions.touch('new', ANYONE)
     await store.close()
   })
 
@@ -168,7 +169,7 @@ describe('events', () => {
     await before.close()
     await garbageAt(0, 32)
     const store = await Store.open(folder)
-    await store.sessions.touch('new')
+    await store.sessions.touch('new', ANYONE)
     const stop = new AbortController()
     const seen = []
     for await (const event of new EventReader(store.events).follow({

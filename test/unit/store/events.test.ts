@@ -12,7 +12,8 @@ beforeEach(async () => {
 })
 afterEach(() => database.destroy())
 
-const append = (type: string, session_id: string | null = null) => events.append({ type, session_id, data: { type } })
+const append = (type: string, session_id: string | null = null) =>
+  events.append({ type, session_id, owner: null, data: { type } })
 
 /** The first so many that a follower is told. */
 async function take(count: number, after: number, session_id?: string): Promise<{ id: number; type: string }[]> {

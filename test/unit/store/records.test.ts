@@ -32,6 +32,7 @@ function entry(number: number, fields: Partial<Entry<Request, View>> = {}): Entr
   return {
     id,
     sessionId: 's1',
+    owner: null,
     name: 'sum',
     status: 'running',
     live: true,

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { ANYONE } from '../../../src/domain/caller.ts'
 import { ConfigError } from '../../../src/errors.ts'
 import { Store } from '../../../src/store/store.ts'
 import { temporaryFolder } from '../support/folders.ts'
@@ -32,7 +33,7 @@ describe('Store.open', () => {
   it('keeps its instance id, its sessions and its output over a second start', async () => {
     const folder = await temporaryFolder()
     const first = await Store.open(folder)
-    await first.sessions.touch('s1')
+    await first.sessions.touch('s1', ANYONE)
     await (await first.spools.open('exec_1')).append('stdout', Buffer.from('hello'))
     await first.close()
     const second = await Store.open(folder)

@@ -1,0 +1,124 @@
+/** Who calls, and whether they may: before anything else is done, and for every route there is. */
+import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Access, OwnedField, RestrictedAccess } from '../domain/access.ts'
+import { ANYONE, type Caller } from '../domain/caller.ts'
+import { AppError } from '../errors.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    access?: Access
+  }
+  interface FastifyRequest {
+    caller: Caller
+  }
+}
+
+/** Whoever knows the keys and tokens that are given out. */
+export interface Authenticator {
+  /** The caller that a bearer token stands for; undefined where it stands for none. */
+  authenticate(bearer: string): Promise<Caller | undefined>
+}
+
+/** Whoever knows whose things are. */
+export interface Owners {
+  /** Throws `not_found` for what the caller does not see. */
+  require(caller: Caller, kind: OwnedField['kind'], id: string, options: { mayBeNew: boolean }): Promise<void>
+}
+
+export interface AccessOptions {
+  /** Undefined where no keys are given out: whoever reaches the service may do everything. */
+  authenticator: Authenticator | undefined
+  owners: Owners
+}
+
+const BEARER = /^bearer +([\x21-\x7e]+)$/i
+
+export const access = fp<AccessOptions>(async (app, { authenticator, owners }) => {
+  // Set by the first hook, before anyone reads it.
+  app.decorateRequest('caller', NOBODY)
+  app.addHook('onRoute', requireDeclared)
+
+  app.addHook('onRequest', async (request) => {
+    const declared = accessOf(request)
+    request.caller = await callerOf(request, declared, authenticator)
+    if (declared !== 'public') requireRights(request.caller, declared)
+  })
+
+  app.addHook('preHandler', async (request) => {
+    const declared = accessOf(request)
+    if (declared === 'public') return
+    if (declared.builds) requireBuild(request)
+    for (const owned of declared.owns ?? []) await requireOwn(request, owned, owners)
+  })
+})
+
+/** A route without a word on who may call it ends the start. */
+function requireDeclared(route: RouteOptions): void {
+  if (route.config?.access !== undefined) return
+  throw new Error(`${String(route.method)} ${route.url} does not say who may call it: give it config.access`)
+}
+
+/** What is no route is told to whoever is known. */
+function accessOf(request: FastifyRequest): Access {
+  return request.routeOptions.config.access ?? { scopes: [] }
+}
+
+async function callerOf(
+  request: FastifyRequest,
+  declared: Access,
+  authenticator: Authenticator | undefined,
+): Promise<Caller> {
+  if (authenticator === undefined) return ANYONE
+  const [, bearer] = BEARER.exec(request.headers.authorization ?? '') ?? []
+  const caller = bearer === undefined ? undefined : await authenticator.authenticate(bearer)
+  if (caller !== undefined) return caller
+  if (declared === 'public') return NOBODY
+  throw new AppError(
+    'unauthenticated',
+    request.headers.authorization === undefined
+      ? 'This call needs a key'
+      : 'The key is not known, has expired or was revoked',
+    { hint: 'Send "Authorization: Bearer <key>". An operator makes keys with `npm run keys -- create`.' },
+  )
+}
+
+/** Whoever calls a public route without a key. */
+const NOBODY: Caller = { ...ANYONE, role: 'agent', scopes: new Set(), reach: 'own' }
+
+function requireRights(caller: Caller, { scopes, reach, mints }: RestrictedAccess): void {
+  if (scopes.length > 0 && !scopes.some((scope) => caller.scopes.has(scope))) {
+    throw new AppError('forbidden', `This key may not do that: it needs the scope ${scopes.join(' or ')}`, {
+      hint: `It has: ${[...caller.scopes].join(', ') || 'none'}.`,
+    })
+  }
+  if (reach === 'all' && caller.reach !== 'all') {
+    throw new AppError('forbidden', 'This call is for callers who may see everything', {
+      hint: 'Use a key with the role ops or cleanup, or the call for one session.',
+    })
+  }
+  if (mints && (caller.session !== undefined || !['service', 'ops'].includes(caller.role))) {
+    throw new AppError('forbidden', 'Session tokens are made by keys with the role service or ops')
+  }
+}
+
+function requireBuild(request: FastifyRequest): void {
+  const body = request.body as Record<string, unknown> | null
+  if (body?.['dockerfile'] === undefined && body?.['build'] === undefined) return
+  if (request.caller.scopes.has('build')) return
+  throw new AppError('forbidden', 'This key may not build images: it needs the scope build', {
+    hint: 'Name an image instead, or use a key with that scope.',
+  })
+}
+
+async function requireOwn(request: FastifyRequest, { kind, in: place, field, mayBeNew }: OwnedField, owners: Owners) {
+  const id = (request[place] as Record<string, unknown> | null | undefined)?.[field]
+  // What a schema leaves optional may be left out.
+  if (typeof id !== 'string') return
+  await owners.require(request.caller, kind, id, { mayBeNew: mayBeNew === true })
+}
+
+/** Tells a caller without a key how to send one. */
+export function challenge(reply: FastifyReply): void {
+  reply.header('www-authenticate', 'Bearer realm="container-orchestrator"')
+}
