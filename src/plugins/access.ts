@@ -36,7 +36,7 @@ const BEARER = /^bearer +([\x21-\x7e]+)$/i
 
 export const access = fp<AccessOptions>(async (app, { authenticator, owners }) => {
   // Set by the first hook, before anyone reads it.
-  app.decorateRequest('caller', NOBODY)
+  app.decorateRequest('caller', null as unknown as Caller)
   app.addHook('onRoute', requireDeclared)
 
   app.addHook('onRequest', async (request) => {
