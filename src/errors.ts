@@ -30,7 +30,38 @@ const STATUS_OF = {
 
 export type ErrorCode = keyof typeof STATUS_OF
 
+/** What needs no rule to be told by. */
+export type PlainErrorCode = Exclude<ErrorCode, 'policy_denied'>
+
 export const ERROR_CODES = Object.keys(STATUS_OF) as [ErrorCode, ...ErrorCode[]]
+
+/**
+ * What a `policy_denied` was denied by, in words that callers and the audit log can rely on.
+ * docs/SECURITY.md says what each of them stands for.
+ */
+export const POLICY_RULES = [
+  'profile',
+  'image',
+  'build',
+  'dockerfile',
+  'working_dir',
+  'network',
+  'host_path',
+  'volume',
+  'mount_target',
+  'root_filesystem',
+  'memory',
+  'cpus',
+  'timeout',
+  'pids',
+  'open_files',
+  'gpu',
+  'user',
+  'credentials',
+  'labels',
+  'file_path',
+] as const
+export type PolicyRule = (typeof POLICY_RULES)[number]
 
 /** HTTP status of an error code: the one place where codes become statuses. */
 export function statusOf(code: ErrorCode): number {
@@ -57,6 +88,8 @@ export interface ErrorDetails {
   /** Path of the resource the failure is about, where one can be fetched. */
   instance?: string
   retryAfterSeconds?: number
+  /** Of a `policy_denied`: what denied it. */
+  rule?: PolicyRule
 }
 
 /** An error with a code that callers can rely on; `message` is shown to them. */
@@ -64,11 +97,22 @@ export class AppError extends Error {
   readonly code: ErrorCode
   readonly details: ErrorDetails
 
+  /** What policy denies names the rule. */
+  constructor(code: 'policy_denied', message: string, details: ErrorDetails & { rule: PolicyRule })
+  constructor(code: PlainErrorCode, message: string, details?: ErrorDetails)
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
     this.name = 'AppError'
     this.code = code
     this.details = details
+  }
+
+  /** The same error, with more told of it. */
+  with(details: ErrorDetails): AppError {
+    const { rule, ...known } = { ...this.details, ...details }
+    if (this.code !== 'policy_denied') return new AppError(this.code, this.message, known)
+    if (rule === undefined) throw new Error('what policy denied lost its rule')
+    return new AppError(this.code, this.message, { ...known, rule })
   }
 }
 
@@ -121,7 +165,7 @@ export class EngineError extends AppError {
   }
 }
 
-function codeOf(fault: EngineFault): ErrorCode {
+function codeOf(fault: EngineFault): PlainErrorCode {
   switch (fault) {
     case 'image_not_found':
     case 'pull_failed':

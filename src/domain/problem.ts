@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import { z } from 'zod'
-import { ERROR_CODES } from '../errors.ts'
+import { ERROR_CODES, POLICY_RULES } from '../errors.ts'
 import { named } from './common.ts'
 
 /** RFC 9457 problem details, the body of every error. */
@@ -12,6 +12,7 @@ export const Problem = named(
     status: z.number().int(),
     detail: z.string(),
     code: z.enum(ERROR_CODES),
+    rule: z.enum(POLICY_RULES).optional().describe('Of a policy_denied: what denied it'),
     request_id: z.string(),
     instance: z.string().optional(),
     hint: z.string().optional(),

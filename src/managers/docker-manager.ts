@@ -127,6 +127,7 @@ export function requireCallerLabels(labels: Labels): void {
   const reserved = Object.keys(labels).find(isReservedLabel)
   if (reserved === undefined) return
   throw new AppError('policy_denied', `The label "${reserved}" is the service's own`, {
+    rule: 'labels',
     hint: 'Choose a name without the prefix "container-orchestrator".',
   })
 }

@@ -281,6 +281,7 @@ export class ExecManager {
     const { uid, gid } = await imageUsers.resolve(image, user)
     if (uid === 0 && view.user?.split(':')[0] !== '0') {
       throw new AppError('policy_denied', 'A command does not run as root', {
+        rule: 'user',
         hint: 'Leave "user" out, or name another.',
       })
     }

@@ -57,6 +57,7 @@ export class ImageManager {
     }
     if (!this.#allowBuild) {
       throw new AppError('policy_denied', 'Dockerfiles in requests are switched off here', {
+        rule: 'build',
         hint: 'Name an image, or have the operator set CO_ALLOW_BUILD=true.',
       })
     }

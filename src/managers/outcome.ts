@@ -3,7 +3,7 @@ import type { Failure } from '../domain/common.ts'
 import type { ToolStatus } from '../domain/tool.ts'
 import type { Availability } from '../engine/availability.ts'
 import type { ContainerState } from '../engine/engine.ts'
-import { AppError, EngineError, ERROR_CODES, messageOf } from '../errors.ts'
+import { AppError, EngineError, ERROR_CODES, messageOf, type PlainErrorCode } from '../errors.ts'
 
 export interface Outcome {
   status: ToolStatus
@@ -174,6 +174,6 @@ function failed(
 export function startedOrThrow<T extends { failure: Failure | null }>(view: T, started: boolean, instance: string): T {
   const { failure } = view
   if (started || failure === null) return view
-  const code = ERROR_CODES.find((known) => known === failure.code) ?? 'start_failed'
+  const code = ERROR_CODES.find((known): known is PlainErrorCode => known === failure.code) ?? 'start_failed'
   throw new AppError(code, failure.message, { instance, hint: failure.hint ?? undefined })
 }

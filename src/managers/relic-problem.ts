@@ -52,8 +52,7 @@ export function startProblem(failed: FailedStart): AppError {
     )
   }
   if (error instanceof EngineError) return new EngineError(error.fault, error.message, { ...error.details, ...details })
-  if (error instanceof AppError && !overdue)
-    return new AppError(error.code, error.message, { ...error.details, ...details })
+  if (error instanceof AppError && !overdue) return error.with(details)
   const { name: kind } = error as Error
   if (overdue || kind === 'TimeoutError' || kind === 'AbortError') return timeoutProblem(failed, details)
   return new AppError('internal_error', `Relic "${name}" could not be started`, details)

@@ -72,6 +72,7 @@ export class VolumeResolver {
       if (!this.#policy.allowedHostRoots.some((root) => isBeneath(local, root))) continue
       if ((await realpath(local).catch(() => undefined)) === local) continue
       throw new AppError('policy_denied', `Host path "${local}" leads elsewhere than when it was mounted`, {
+        rule: 'host_path',
         hint: 'Look at who can write to the folder that it lies in.',
       })
     }
@@ -135,7 +136,9 @@ export class VolumeResolver {
     }
     // A symlink may lead out of the root although its own path lies in it.
     if (this.#policy.allowedHostRoots.some((root) => isBeneath(real, root))) return real
-    throw new AppError('policy_denied', `Host path "${source}" leads out of the folders that the operator allows`)
+    throw new AppError('policy_denied', `Host path "${source}" leads out of the folders that the operator allows`, {
+      rule: 'host_path',
+    })
   }
 
   /** Shared by all who ask at once: two would be in each other's way. */

@@ -84,7 +84,10 @@ export class WorkerFiles {
     if (stat === undefined) throw notFound(given)
     // It holds what is not the worker's.
     if (path === '/')
-      throw new AppError('policy_denied', 'The root folder is not read whole', { hint: 'Name a folder in it.' })
+      throw new AppError('policy_denied', 'The root folder is not read whole', {
+        rule: 'file_path',
+        hint: 'Name a folder in it.',
+      })
     const tar = await this.#archive(containerId, path, signal)
     if (stat.isDirectory) return { type: 'folder', content: Readable.from(bounded(tar, given)) }
     const file = await firstFile(tar)
@@ -228,7 +231,9 @@ export class WorkerFiles {
       links += 1
       const target = posix.resolve(at, stat.linkTarget)
       if (links > MAX_LINKS || !isBeneath(target, boundary)) {
-        throw new AppError('policy_denied', `${next} is a symbolic link that leads out of ${boundary}`)
+        throw new AppError('policy_denied', `${next} is a symbolic link that leads out of ${boundary}`, {
+          rule: 'file_path',
+        })
       }
       requireOpen(target)
       rest = [...target.split('/').filter((name) => name !== ''), ...further]
@@ -242,7 +247,7 @@ export class WorkerFiles {
       return await this.#engine.containers.statPath(containerId, path)
     } catch (error) {
       if (!isEngineFault(error, 'failed', 'invalid')) throw error
-      throw new AppError('policy_denied', `${path} cannot be followed to a file`, { cause: error })
+      throw new AppError('policy_denied', `${path} cannot be followed to a file`, { rule: 'file_path', cause: error })
     }
   }
 
@@ -293,6 +298,7 @@ export class WorkerFiles {
     } catch (error) {
       if (/read-only/i.test(String(error))) {
         throw new AppError('policy_denied', `${given} lies on a read-only file system`, {
+          rule: 'file_path',
           hint: 'Write beneath /workspace. What lives in memory (/tmp, the home folder) is written by a command.',
         })
       }

@@ -52,7 +52,7 @@ export function startProblem(error: unknown, workerId: string, logsTail: string,
   if (error instanceof WorkerEnded) return endedProblem(error, workerId, restarts, details)
   if (error instanceof WorkerOverdue) return overdueProblem(error, workerId, details)
   if (error instanceof EngineError) return new EngineError(error.fault, error.message, { ...error.details, ...details })
-  if (error instanceof AppError) return new AppError(error.code, error.message, { ...error.details, ...details })
+  if (error instanceof AppError) return error.with(details)
   return new AppError('internal_error', `Worker "${workerId}" could not be started`, details)
 }
 

@@ -33,6 +33,7 @@ export async function workerUser(
     const asked = await imageUsers.resolve(image, request.user)
     if (asked.uid !== 0 || hostOwner?.uid === 0) return asked
     throw new AppError('policy_denied', 'A worker does not run as root', {
+      rule: 'user',
       hint: 'Leave "user" out, or name another. Only on a workspace that is root\'s does a worker run as root, without capabilities.',
     })
   }

@@ -37,7 +37,11 @@ const BEARER = /^bearer +([\x21-\x7e]+)$/i
 export const access = fp<AccessOptions>(async (app, { authenticator, owners }) => {
   // Set by the first hook, before anyone reads it.
   app.decorateRequest('caller', null as unknown as Caller)
-  app.addHook('onRoute', requireDeclared)
+  const routes: RouteOptions[] = []
+  app.addHook('onRoute', (route) => {
+    routes.push(route)
+  })
+  app.addHook('onReady', async () => routes.forEach(requireDeclared))
 
   app.addHook('onRequest', async (request) => {
     const declared = accessOf(request)

@@ -72,7 +72,7 @@ function fieldErrors({
 }
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { hint, errors, logsTail, phase, exitCode, instance, retryAfterSeconds } = error.details
+  const { hint, errors, logsTail, phase, exitCode, instance, retryAfterSeconds, rule } = error.details
   const status = statusOf(error.code)
   if (status >= 500 && error.code !== 'internal_error') {
     request.log.warn({ event: 'request.refused', code: error.code, detail: error.message }, 'request refused')
@@ -85,6 +85,7 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): 
     status,
     detail: error.message,
     code: error.code,
+    ...(rule === undefined ? {} : { rule }),
     request_id: request.id,
     ...(instance === undefined ? {} : { instance }),
     ...(hint === undefined ? {} : { hint }),

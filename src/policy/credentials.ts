@@ -41,6 +41,7 @@ export function credentialsFor(sets: CredentialSets, names: readonly string[]): 
     if (set !== undefined) return set
     const known = [...sets.keys()]
     throw new AppError('policy_denied', `There is no credential set "${name}" that this caller may use`, {
+      rule: 'credentials',
       hint:
         known.length === 0
           ? 'The operator configures them under "credentials" in the file that CO_CONFIG names.'

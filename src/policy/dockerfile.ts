@@ -105,6 +105,6 @@ function argumentsOf(rest: string): string[] {
   return split(rest)
 }
 
-function deny(rule: string): never {
-  throw new AppError('policy_denied', `The Dockerfile is refused: ${rule}`)
+function deny(why: string): never {
+  throw new AppError('policy_denied', `The Dockerfile is refused: ${why}`, { rule: 'dockerfile' })
 }

@@ -8,6 +8,7 @@ export function isAllowedImage(reference: string, patterns: readonly string[]): 
 export function requireAllowedImage(reference: string, patterns: readonly string[]): void {
   if (isAllowedImage(reference, patterns)) return
   throw new AppError('policy_denied', `Image "${reference}" is not among those that the operator allows`, {
+    rule: 'image',
     hint: 'CO_ALLOWED_IMAGES lists the allowed references.',
   })
 }

@@ -32,6 +32,7 @@ export function decideVolume(mount: VolumeMount, policy: VolumePolicy): VolumeDe
     const source = withoutTrailingSlash(normalize(mount.source))
     if (policy.allowedHostRoots.some((root) => isBeneath(source, root))) return { type: 'host', source, ...common }
     throw new AppError('policy_denied', `Host path "${mount.source}" is not under a folder that the operator allows`, {
+      rule: 'host_path',
       hint: 'CO_ALLOWED_HOST_ROOTS lists the host folders that may be mounted.',
     })
   }
@@ -39,6 +40,7 @@ export function decideVolume(mount: VolumeMount, policy: VolumePolicy): VolumeDe
     throw new AppError(
       'policy_denied',
       `"${mount.source.slice(0, 80)}" is neither a volume's name nor an absolute host path`,
+      { rule: 'volume' },
     )
   }
   const type = policy.sharedVolumes.includes(mount.source) ? 'shared' : 'session'
@@ -49,6 +51,7 @@ export function decideVolume(mount: VolumeMount, policy: VolumePolicy): VolumeDe
 export function requireMountTarget(target: string): void {
   if (isMountTarget(target)) return
   throw new AppError('policy_denied', `Nothing can be mounted at "${target}"`, {
+    rule: 'mount_target',
     hint: 'Choose a folder of your own, such as /data.',
   })
 }

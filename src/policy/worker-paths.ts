@@ -28,7 +28,7 @@ export function workerPath(given: string): string {
 export function requireOpen(path: string): void {
   const closed = CLOSED.find((folder) => isBeneath(path, folder))
   if (closed === undefined) return
-  throw new AppError('policy_denied', `Files in ${closed} are not read or written`)
+  throw new AppError('policy_denied', `Files in ${closed} are not read or written`, { rule: 'file_path' })
 }
 
 /** The folder that a path may not lead out of by symlinks: the workspace, or a folder right beneath the root. */

@@ -54,6 +54,24 @@ describe('AppError', () => {
   })
 })
 
+describe('AppError.with', () => {
+  it('tells more of an error, and keeps what it is', () => {
+    const cause = new Error('below')
+    const error = new AppError('conflict', 'words', { hint: 'do this' }).with({ cause, instance: '/x' })
+    expect(error).toMatchObject({
+      code: 'conflict',
+      message: 'words',
+      cause,
+      details: { hint: 'do this', instance: '/x' },
+    })
+  })
+
+  it('keeps the rule of what policy denied', () => {
+    const error = new AppError('policy_denied', 'no', { rule: 'image', hint: 'x' }).with({ hint: 'y' })
+    expect(error).toMatchObject({ code: 'policy_denied', message: 'no', details: { rule: 'image', hint: 'y' } })
+  })
+})
+
 describe('EngineError', () => {
   it.each([
     ['image_not_found', 'image_not_found'],

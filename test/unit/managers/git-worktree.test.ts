@@ -67,7 +67,7 @@ function read(layout: Layout, { path, repository, paths, roots = [layout.root] }
   const allowed = async (asked: string) => {
     const real = await realpath(asked)
     if (roots.some((root) => isBeneath(real, root))) return real
-    throw new AppError('policy_denied', `${asked} is not allowed`)
+    throw new AppError('policy_denied', `${asked} is not allowed`, { rule: 'host_path' })
   }
   const given = { path: path ?? layout.tree, repository: repository ?? layout.main }
   return readWorktree(given, paths ?? new HostPaths(), allowed)

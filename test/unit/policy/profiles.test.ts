@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import {
   BUILT_IN_PROFILES,
-  profileFor,
+  requireBuildAllowed,
+  requireGpuAllowed,
   requireNetwork,
   requireOpenFiles,
   requireRoot,
@@ -10,8 +11,6 @@ import {
   WORKSPACE,
 } from '../../../src/policy/profiles.ts'
 import { thrown } from '../support/streams.ts'
-
-const PROFILES = new Map(BUILT_IN_PROFILES.map((profile) => [profile.name, profile]))
 
 describe('the built-in profiles', () => {
   it('give tools and workers no capability and no writable root', () => {
@@ -33,35 +32,30 @@ describe('the built-in profiles', () => {
     ])
   })
 
+  it('are for every kind, and give none of them GPUs, a runtime or bounds of their own', () => {
+    for (const profile of BUILT_IN_PROFILES) {
+      expect([...profile.kinds]).toEqual(['tool', 'relic', 'worker'])
+      expect(profile).toMatchObject({ gpu: false, build: true, images: [], max: {} })
+      expect(Object.keys(profile)).not.toEqual(expect.arrayContaining(['runtime']))
+    }
+  })
+
+  it('are of the sizes that the documents tell', () => {
+    expect(
+      BUILT_IN_PROFILES.map(({ tmpBytes, openFiles, mayWriteRoot }) => [tmpBytes / 1024 ** 2, openFiles, mayWriteRoot]),
+    ).toEqual([
+      [256, { soft: 1024, hard: 4096 }, false],
+      [256, { soft: 4096, hard: 16_384 }, true],
+      [1024, { soft: 1024, hard: 2048 }, true],
+    ])
+  })
+
   it('let none of them out to the bridge', () => {
     expect(BUILT_IN_PROFILES.map(({ name, networks }) => [name, [...networks].sort()])).toEqual([
       ['strict', ['none', 'session']],
       ['service', ['session']],
       ['workspace', ['internal', 'none', 'session']],
     ])
-  })
-})
-
-describe('profileFor', () => {
-  it.each([
-    ['tool', STRICT],
-    ['relic', SERVICE],
-    ['worker', WORKSPACE],
-  ] as const)('gives a %s its own where none is named', (kind, profile) => {
-    expect(profileFor(PROFILES, kind, undefined)).toBe(profile)
-  })
-
-  it('gives the one that is named', () => {
-    expect(profileFor(PROFILES, 'tool', 'workspace')).toBe(WORKSPACE)
-  })
-
-  it.each(['root', '__proto__', 'constructor', 'Strict'])('denies "%s" and tells what there is', (name) => {
-    const error = thrown(() => profileFor(PROFILES, 'tool', name))
-    expect(error).toMatchObject({
-      code: 'policy_denied',
-      details: { hint: expect.stringContaining('strict, service, workspace') },
-    })
-    expect((error as Error).message).toContain(`"${name}"`)
   })
 })
 
@@ -75,7 +69,7 @@ describe('requireNetwork', () => {
     const error = thrown(() => requireNetwork(STRICT, 'bridge'))
     expect(error).toMatchObject({
       code: 'policy_denied',
-      details: { hint: expect.stringMatching(/none, session.*CO_CONFIG/) },
+      details: { rule: 'network', hint: expect.stringMatching(/none, session.*CO_CONFIG/) },
     })
     expect((error as Error).message).toMatch(/"strict".*"bridge"/)
     expect(thrown(() => requireNetwork(SERVICE, 'none'))).toMatchObject({ code: 'policy_denied' })
@@ -96,7 +90,7 @@ describe('requireRoot', () => {
     expect(thrown(() => requireRoot({ ...WORKSPACE, name: 'sealed', mayWriteRoot: false }, false))).toMatchObject({
       code: 'policy_denied',
       message: expect.stringContaining('"sealed"'),
-      details: { hint: expect.stringContaining('/workspace') },
+      details: { rule: 'root_filesystem', hint: expect.stringContaining('/workspace') },
     })
   })
 })
@@ -110,7 +104,7 @@ describe('requireOpenFiles', () => {
     expect(thrown(() => requireOpenFiles(WORKSPACE, 16_385))).toMatchObject({
       code: 'policy_denied',
       message: expect.stringMatching(/"workspace".*16384/),
-      details: { hint: expect.stringContaining('16384') },
+      details: { rule: 'open_files', hint: expect.stringContaining('16384') },
     })
   })
 
@@ -118,5 +112,27 @@ describe('requireOpenFiles', () => {
     const roomy = { ...WORKSPACE, openFiles: { soft: 1024, hard: 100_000 } }
     expect(requireOpenFiles(roomy, 100_000)).toBeUndefined()
     expect(thrown(() => requireOpenFiles(roomy, 100_001))).toMatchObject({ code: 'policy_denied' })
+  })
+})
+
+describe('requireGpuAllowed', () => {
+  it('passes where the profile has them, and denies them where it has not', () => {
+    expect(requireGpuAllowed({ ...STRICT, gpu: true })).toBeUndefined()
+    expect(thrown(() => requireGpuAllowed(STRICT))).toMatchObject({
+      code: 'policy_denied',
+      message: expect.stringContaining('"strict"'),
+      details: { rule: 'gpu', hint: expect.stringMatching(/gpu: true.*CO_CONFIG/) },
+    })
+  })
+})
+
+describe('requireBuildAllowed', () => {
+  it('passes where the profile has builds, and denies them where it has not', () => {
+    expect(requireBuildAllowed(STRICT)).toBeUndefined()
+    expect(thrown(() => requireBuildAllowed({ ...STRICT, build: false }))).toMatchObject({
+      code: 'policy_denied',
+      message: expect.stringContaining('"strict"'),
+      details: { rule: 'build', hint: expect.stringContaining('image') },
+    })
   })
 })
