@@ -1,0 +1,267 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Caller, type Role, SCOPES, type Scope } from '../../../src/domain/caller.ts'
+import { type Answer, type MemoryService, startMemoryService } from '../../fixtures/memory-service.ts'
+
+const AGENT_SCOPES: Scope[] = ['run', 'relic', 'worker', 'exec', 'files', 'stats']
+const agent = (owner: string, fields: Partial<Caller> = {}): Caller => ({
+  owner,
+  keyId: owner,
+  role: 'agent' as Role,
+  scopes: new Set(AGENT_SCOPES),
+  reach: 'own',
+  limits: {},
+  ...fields,
+})
+
+const CALLERS: Record<string, Caller> = {
+  anna: agent('anna'),
+  bert: agent('bert'),
+  service: agent('service', { role: 'service', scopes: new Set([...AGENT_SCOPES, 'build']) }),
+  token: agent('anna', { session: 'annas' }),
+  stale: agent('anna', { session: 'gone' }),
+  small: agent('small', { limits: { sessions: 1, runs: 1, containers: 2 } }),
+  ops: agent('ops', { role: 'ops', scopes: new Set(SCOPES), reach: 'all' }),
+  cleanup: agent('cleanup', { role: 'cleanup', scopes: new Set<Scope>(['cleanup']), reach: 'all' }),
+  metrics: agent('metrics', { role: 'metrics', scopes: new Set<Scope>(['metrics']), reach: 'all' }),
+}
+
+let service: MemoryService
+beforeAll(async () => {
+  service = await startMemoryService({
+    authenticator: { authenticate: async (bearer) => CALLERS[bearer] },
+  })
+})
+afterAll(() => service.stop())
+
+const as = (key: string) => (method: string, url: string, body?: object) =>
+  service.call(method, url, body, { authorization: `Bearer ${key}` })
+const [anna, bert, ops] = [as('anna'), as('bert'), as('ops')]
+
+const TOOLBOX = 'container-orchestrator/toolbox:1'
+const run = (session_id: string, fields: object = {}) => ({
+  tool_name: 'echo',
+  session_id,
+  image: TOOLBOX,
+  command: ['echo', 'hi'],
+  ...fields,
+})
+const codeOf = ({ status, body }: Answer) => [status, body.code]
+
+describe('who calls', () => {
+  it('is asked for a key by everything but the public routes', async () => {
+    const refused = await service.call('GET', '/sessions')
+    expect(codeOf(refused)).toEqual([401, 'unauthenticated'])
+    expect(refused.headers['www-authenticate']).toContain('Bearer')
+    expect(codeOf(await service.call('GET', '/no/such/route'))).toEqual([401, 'unauthenticated'])
+    for (const url of ['/', '/livez', '/readyz', '/openapi.json', '/docs/']) {
+      expect((await service.call('GET', url)).status).toBe(200)
+    }
+  })
+
+  it.each([
+    ['an unknown key', 'Bearer nobody'],
+    ['another scheme', 'Basic YW5uYTo='],
+    ['two words', 'Bearer anna bert'],
+    ['no word', 'Bearer '],
+    ['a key alone', 'anna'],
+  ])('is not known by %s', async (_name, authorization) => {
+    expect(codeOf(await service.call('GET', '/sessions', undefined, { authorization }))).toEqual([
+      401,
+      'unauthenticated',
+    ])
+  })
+
+  it('does not tell its key by the URL', async () => {
+    expect((await service.call('GET', '/sessions?access_token=anna')).status).toBe(401)
+  })
+
+  it('may do what its scopes say, and is told which one it lacks', async () => {
+    for (const [method, url] of [
+      ['POST', '/containers/cleanup/orphans'],
+      ['POST', '/containers/cleanup/all-networks'],
+      ['GET', '/metrics'],
+    ] as const) {
+      const refused = await anna(method, url, method === 'POST' ? {} : undefined)
+      expect(codeOf(refused)).toEqual([403, 'forbidden'])
+      expect(refused.body.detail).toMatch(/scope (cleanup|metrics)/)
+    }
+    expect((await as('metrics')('GET', '/metrics')).status).toBe(200)
+    expect(codeOf(await as('metrics')('GET', '/sessions'))).toEqual([403, 'forbidden'])
+    expect(codeOf(await as('cleanup')('POST', '/containers/tool/execute', run('x')))).toEqual([403, 'forbidden'])
+    expect((await as('cleanup')('POST', '/containers/cleanup/orphans', { dry_run: true })).status).toBe(200)
+  })
+
+  it('may build images with that scope alone', async () => {
+    const { image: _, ...built } = run('build', { dockerfile: 'FROM scratch\n' })
+    expect(codeOf(await anna('POST', '/containers/tool/execute', built))).toEqual([403, 'forbidden'])
+    const { status, body } = await as('service')('POST', '/containers/tool/execute', built)
+    expect([status, body.code]).not.toEqual([403, 'forbidden'])
+  })
+})
+
+describe("what is another's", () => {
+  const WORKER = { worker_id: 'annas-worker', session_id: 'annas', image: TOOLBOX, command: ['sleep', '60'] }
+  let runId: string
+  let relicId: string
+
+  beforeAll(async () => {
+    const made = await anna('POST', '/containers/tool/execute', run('annas'))
+    expect(made.status).toBe(200)
+    expect(made.body.created_by).toBe('anna')
+    runId = made.body.execution_id
+    const relic = await anna('POST', '/containers/relic/start', {
+      relic_name: 'db',
+      session_id: 'annas',
+      image: TOOLBOX,
+      command: ['sleep', '60'],
+      health_check_endpoint: null,
+    })
+    expect(relic.status).toBe(201)
+    relicId = relic.body.relic_id
+    expect((await anna('POST', '/containers/worker/start', WORKER)).status).toBe(201)
+  })
+
+  it('is told exactly as what there is not', async () => {
+    const calls = [
+      ['GET', '/containers/tool/ID', runId],
+      ['POST', '/containers/tool/ID/cancel', runId],
+      ['GET', '/containers/tool/ID/logs', runId],
+      ['GET', '/containers/tool/ID/artifacts', runId],
+      ['GET', '/containers/tool/ID/artifacts/result.json', runId],
+      ['GET', '/containers/relic/ID', relicId],
+      ['POST', '/containers/relic/ID/stop', relicId],
+      ['POST', '/containers/relic/ID/restart', relicId],
+      ['DELETE', '/containers/relic/ID', relicId],
+      ['GET', '/containers/relic/ID/health', relicId],
+      ['GET', '/containers/worker/ID', 'annas-worker'],
+      ['DELETE', '/containers/worker/ID', 'annas-worker'],
+      ['POST', '/containers/worker/ID/stop', 'annas-worker'],
+      ['GET', '/containers/worker/ID/files', 'annas-worker'],
+      ['GET', '/containers/worker/ID/exec', 'annas-worker'],
+      ['GET', '/containers/stats/ID', runId],
+      ['GET', '/containers/stats/ID', 'annas-worker'],
+      ['GET', '/sessions/ID', 'annas'],
+    ] as const
+    for (const [method, url, id] of calls) {
+      const absentId = `${id.slice(0, -1)}~`.replace('~', id.endsWith('0') ? '1' : '0')
+      const foreign = await bert(method, url.replace('ID', id))
+      const absent = await bert(method, url.replace('ID', absentId))
+      expect([url, foreign.status]).toEqual([url, 404])
+      const text = (answer: Answer, named: string) =>
+        JSON.stringify({ ...answer.body, request_id: '' }).replaceAll(named, 'ID')
+      expect(text(foreign, id)).toBe(text(absent, absentId))
+    }
+    expect((await anna('GET', `/containers/relic/${relicId}`)).body.status).toBe('healthy')
+    expect((await anna('GET', '/containers/worker/annas-worker')).body.status).toBe('running')
+  })
+
+  it('can be neither joined, renewed, cleaned up nor replaced', async () => {
+    const attempts: [string, string, object?][] = [
+      ['POST', '/containers/tool/execute', run('annas')],
+      [
+        'POST',
+        '/containers/relic/start',
+        { relic_name: 'x', session_id: 'annas', image: TOOLBOX, health_check_endpoint: null },
+      ],
+      ['POST', '/containers/worker/start', { ...WORKER, session_id: undefined }],
+      ['POST', '/containers/worker/start', { ...WORKER, worker_id: 'berts-worker' }],
+      ['POST', '/containers/worker/annas-worker/ensure', { image: TOOLBOX }],
+      ['PUT', '/sessions/annas', { ttl_seconds: 1 }],
+      ['DELETE', '/sessions/annas'],
+      ['POST', '/containers/cleanup/session', { session_id: 'annas', force: true }],
+    ]
+    for (const [method, url, body] of attempts) {
+      expect([url, ...codeOf(await bert(method, url, body))]).toEqual([url, 404, 'not_found'])
+    }
+    expect((await anna('GET', '/sessions/annas')).body.relics).toHaveLength(1)
+  })
+
+  it('is in no list, sum or event', async () => {
+    await bert('POST', '/containers/tool/execute', run('berts'))
+    for (const url of ['/containers/tool', '/containers/relic', '/containers/worker', '/sessions']) {
+      const { body } = await bert('GET', url)
+      expect(JSON.stringify(body)).not.toContain('annas')
+      expect(JSON.stringify((await anna('GET', url)).body)).toContain('annas')
+    }
+    expect((await bert('GET', '/containers/worker')).body.running).toBe(0)
+    const stats = (await bert('GET', '/containers/stats')).body
+    expect([stats.items, stats.totals.containers]).toEqual([[], 0])
+    expect((await anna('GET', '/containers/stats')).body.items).toHaveLength(2)
+    expect((await bert('GET', '/containers/stats?session_id=annas')).body.items).toEqual([])
+    const told = await eventsOf('bert')
+    expect(told).toContain('berts')
+    expect(told).not.toContain('annas')
+  })
+
+  it("is everything to operators, and stays its owner's", async () => {
+    const made = await ops('POST', '/containers/tool/execute', run('annas'))
+    expect(made.status).toBe(200)
+    expect((await anna('GET', `/containers/tool/${made.body.execution_id}`)).status).toBe(200)
+    expect((await ops('GET', '/containers/worker/annas-worker')).status).toBe(200)
+    expect((await ops('GET', '/containers/stats')).body.items).toHaveLength(2)
+  })
+
+  it('is, for a session token, all outside its session', async () => {
+    await anna('POST', '/containers/tool/execute', run('annas-other'))
+    const token = as('token')
+    expect((await token('GET', '/sessions')).body.items.map((one: { session_id: string }) => one.session_id)).toEqual([
+      'annas',
+    ])
+    expect((await token('GET', `/containers/tool/${runId}`)).status).toBe(200)
+    expect((await token('POST', '/containers/tool/execute', run('annas'))).status).toBe(200)
+    for (const session of ['annas-other', 'berts', 'new']) {
+      expect(codeOf(await token('POST', '/containers/tool/execute', run(session)))).toEqual([404, 'not_found'])
+      expect((await token('GET', `/containers/tool?session_id=${session}`)).body.items).toEqual([])
+    }
+    expect(codeOf(await as('stale')('POST', '/containers/tool/execute', run('gone')))).toEqual([404, 'not_found'])
+  })
+
+  it('has idempotency keys of its own', async () => {
+    const keyed = (key: string, session: string) =>
+      service.call('POST', '/containers/tool/execute', run(session), {
+        authorization: `Bearer ${key}`,
+        'idempotency-key': 'same',
+      })
+    const [first, other, again] = [
+      await keyed('anna', 'annas'),
+      await keyed('bert', 'berts'),
+      await keyed('anna', 'annas'),
+    ]
+    expect([first.status, other.status]).toEqual([200, 200])
+    expect(other.body.execution_id).not.toBe(first.body.execution_id)
+    expect(again.body.execution_id).toBe(first.body.execution_id)
+  })
+
+  async function eventsOf(key: string): Promise<string> {
+    let told = ''
+    const answer = await service.app.inject({
+      url: '/events?after=0',
+      headers: { authorization: `Bearer ${key}`, host: 'localhost' },
+      payloadAsStream: true,
+    })
+    const stream = answer.stream()
+    await new Promise<void>((resolve) => {
+      stream.on('data', (chunk: Buffer) => {
+        told += chunk.toString()
+        if (told.includes('tool.completed')) resolve()
+      })
+    })
+    stream.destroy()
+    return told
+  }
+})
+
+describe('what a key may have at once', () => {
+  it('is bounded over all its sessions', async () => {
+    const small = as('small')
+    const long = (session: string) => run(session, { command: ['sleep', '30'], wait: false })
+    expect((await small('POST', '/containers/tool/execute', long('only'))).status).toBe(202)
+    expect(codeOf(await small('POST', '/containers/tool/execute', long('only')))).toEqual([429, 'quota_exceeded'])
+    expect(codeOf(await small('PUT', '/sessions/second', {}))).toEqual([429, 'quota_exceeded'])
+    const worker = (worker_id: string) => ({ worker_id, image: TOOLBOX, command: ['sleep', '30'] })
+    expect((await small('POST', '/containers/worker/start', worker('one'))).status).toBe(201)
+    expect(codeOf(await small('POST', '/containers/worker/start', worker('two')))).toEqual([429, 'quota_exceeded'])
+    expect((await small('DELETE', '/sessions/only?force=true')).status).toBe(200)
+    expect((await small('POST', '/containers/worker/start', worker('two'))).status).toBe(201)
+  })
+})
