@@ -9,6 +9,7 @@ import { type Authenticator, access, type Owners } from './plugins/access.ts'
 import { type MetricsOptions, metrics } from './plugins/metrics.ts'
 import { openapi } from './plugins/openapi.ts'
 import { answerFrameworkError, problemDetails } from './plugins/problems.ts'
+import { rateLimits } from './plugins/rate-limits.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
 import { type EventRoutesOptions, eventRoutes } from './routes/events.ts'
 import { type ExecRoutesOptions, execRoutes } from './routes/execs.ts'
@@ -21,6 +22,7 @@ import { type WorkerFileRoutesOptions, workerFileRoutes } from './routes/worker-
 import { type WorkerRoutesOptions, workerRoutes } from './routes/workers.ts'
 
 const BODY_BYTES = 1024 * 1024
+const REQUESTS_PER_MINUTE = 6_000
 const LAST_ANSWERS_MS = 2_000
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
@@ -43,11 +45,18 @@ export interface AppOptions {
   services: AppServices
   /** Undefined where no keys are given out. */
   authenticator?: Authenticator | undefined
+  /** Of each key that has no limit of its own. */
+  requestsPerMinute?: number
   log: FastifyBaseLogger
 }
 
 /** The HTTP service over its managers: plugins and routes, no I/O of its own. */
-export async function buildApp({ services, authenticator, log }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp({
+  services,
+  authenticator,
+  requestsPerMinute = REQUESTS_PER_MINUTE,
+  log,
+}: AppOptions): Promise<FastifyInstance> {
   const closing = new AbortController()
   const app = Fastify({
     loggerInstance: log,
@@ -96,6 +105,7 @@ export async function buildApp({ services, authenticator, log }: AppOptions): Pr
   await app.register(helmet, { contentSecurityPolicy: false, strictTransportSecurity: false })
   await app.register(problemDetails)
   await app.register(access, { authenticator, owners: services.owners })
+  await app.register(rateLimits, { requestsPerMinute })
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
 

@@ -18,6 +18,7 @@ const STATUS_OF = {
   credentials_unavailable: 422,
   quota_exceeded: 429,
   queue_full: 429,
+  rate_limited: 429,
   internal_error: 500,
   engine_error: 502,
   pull_failed: 502,

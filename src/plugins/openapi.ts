@@ -1,12 +1,26 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyContextConfig } from 'fastify'
 import fp from 'fastify-plugin'
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod'
 import type { OpenAPIV3_1 } from 'openapi-types'
 import { schemas } from '../domain/common.ts'
+import { problems } from '../domain/problem.ts'
 import { VERSION } from '../version.ts'
 
-const transform = createJsonSchemaTransform({ schemaRegistry: schemas })
+const describe = createJsonSchemaTransform({ schemaRegistry: schemas })
+
+/** What any call may be answered that is not public, beside what its route declares. */
+const REFUSALS = problems(401, 403, 404, 429)
+
+const transform: typeof describe = (given) => {
+  const { access } = (given.route.config ?? {}) as FastifyContextConfig
+  const { schema } = given
+  if (access === undefined || schema.hide) return describe(given)
+  if (access === 'public') return describe({ ...given, schema: { ...schema, security: [] } })
+  const response = { ...REFUSALS, ...(schema.response as object) }
+  return describe({ ...given, schema: { ...schema, response, security: [{ key: [] }] } })
+}
 const transformObject = createJsonSchemaTransformObject({ schemaRegistry: schemas })
 
 /** The OpenAPI document, made from the routes' own schemas, and a page to read it on. */
@@ -21,6 +35,15 @@ export const openapi = fp(async (app) => {
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/', description: 'This service' }],
+      components: {
+        securitySchemes: {
+          key: {
+            type: 'http',
+            scheme: 'bearer',
+            description: 'A key or session token; needed where the operator gave out keys',
+          },
+        },
+      },
       tags: [
         { name: 'Tools', description: 'One container per call, gone when it ends' },
         { name: 'Relics', description: 'Services that live as long as their session' },

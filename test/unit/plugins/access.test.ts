@@ -20,6 +20,8 @@ const CALLERS: Record<string, Caller> = {
   token: agent('anna', { session: 'annas' }),
   stale: agent('anna', { session: 'gone' }),
   small: agent('small', { limits: { sessions: 1, runs: 1, containers: 2 } }),
+  hasty: agent('hasty', { limits: { requestsPerMinute: 3 } }),
+  patient: agent('patient'),
   ops: agent('ops', { role: 'ops', scopes: new Set(SCOPES), reach: 'all' }),
   cleanup: agent('cleanup', { role: 'cleanup', scopes: new Set<Scope>(['cleanup']), reach: 'all' }),
   metrics: agent('metrics', { role: 'metrics', scopes: new Set<Scope>(['metrics']), reach: 'all' }),
@@ -263,5 +265,20 @@ describe('what a key may have at once', () => {
     expect(codeOf(await small('POST', '/containers/worker/start', worker('two')))).toEqual([429, 'quota_exceeded'])
     expect((await small('DELETE', '/sessions/only?force=true')).status).toBe(200)
     expect((await small('POST', '/containers/worker/start', worker('two'))).status).toBe(201)
+  })
+})
+
+describe('how often a key may call', () => {
+  it('is bounded for each key by itself, and told with the time to wait', async () => {
+    const often = async (key: string) => {
+      const answers = []
+      for (let call = 0; call < 4; call++) answers.push(await as(key)('GET', '/sessions'))
+      return answers
+    }
+    const answers = await often('hasty')
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 429])
+    expect(answers[3]?.body.code).toBe('rate_limited')
+    expect(Number(answers[3]?.headers['retry-after'])).toBeGreaterThan(0)
+    expect((await often('patient')).map(({ status }) => status)).toEqual([200, 200, 200, 200])
   })
 })
