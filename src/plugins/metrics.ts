@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
+import { z } from 'zod'
 
 export interface MetricsOptions {
   /** Read at each scrape. */
@@ -43,7 +44,12 @@ export const metrics = fp<MetricsOptions>(async (app, { counts }) => {
     '/metrics',
     {
       config: { access: { scopes: ['metrics', 'admin'] } },
-      schema: { tags: ['Service'], summary: 'Prometheus metrics', operationId: 'metrics' },
+      schema: {
+        tags: ['Service'],
+        summary: 'Prometheus metrics',
+        operationId: 'metrics',
+        response: { 200: { description: 'The metrics', content: { 'text/plain': { schema: z.string() } } } },
+      },
     },
     async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
   )
