@@ -14,6 +14,9 @@ const ROOMS = {
   app: ['routes', 'plugins', 'managers', 'config', ...GROUND],
   routes: ['managers', ...GROUND],
   plugins: GROUND,
+  // Commands of the operator, each a program of its own.
+  cli: ['access', 'config', ...GROUND],
+  access: ['store', ...GROUND],
   managers: ['engine', 'store', 'policy', ...GROUND],
   // Policy writes the engine's typed specs, and touches no engine.
   policy: ['engine/spec', ...GROUND],

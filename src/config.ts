@@ -6,6 +6,7 @@ import { parseEnv } from 'node:util'
 import { z } from 'zod'
 import { readConfigFile } from './config-file.ts'
 import { parseMemorySize } from './domain/memory-size.ts'
+import { nearest } from './domain/nearest.ts'
 import type { Quotas } from './domain/session.ts'
 import { ConfigError } from './errors.ts'
 import type { CredentialSets } from './policy/credentials.ts'
@@ -14,6 +15,10 @@ import type { Profiles } from './policy/profiles.ts'
 export interface Config {
   readonly host: string
   readonly port: number
+  /** Nobody beyond this machine can reach it. */
+  readonly loopback: boolean
+  /** Keys that callers have to show; undefined where they show none. */
+  readonly keysFile: string | undefined
   readonly dockerHost: string
   /** Folder with the client's TLS files, where the engine is reached by TLS. */
   readonly dockerCertPath: string | undefined
@@ -86,6 +91,7 @@ const Variables = z.object({
   CO_ALLOWED_IMAGES: list.default(['*']),
   CO_ALLOWED_HOST_ROOTS: list.default([]),
   CO_ALLOW_BUILD: z.stringbool({ error: 'true or false' }).optional(),
+  CO_KEYS_FILE: z.string().optional(),
   CO_ALLOW_UNAUTHENTICATED: z.stringbool({ error: 'true or false' }).default(false),
   CO_DRAIN_SECONDS: integer(0, 3600).default(30),
   CO_RETENTION_DAYS: integer(1, 36_500).default(7),
@@ -115,8 +121,7 @@ const Variables = z.object({
 
 /** Reads the settings; throws a `ConfigError` for the first that cannot be used. */
 export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile = '.env'): Config {
-  const fromFile = existsSync(envFile) ? parseEnv(readFileSync(envFile, 'utf8')) : {}
-  const given = Object.fromEntries(Object.entries({ ...fromFile, ...environment }).filter(([, value]) => value !== ''))
+  const given = readVariables(environment, envFile)
   const parsed = Variables.safeParse(given)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]
@@ -124,15 +129,18 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
   }
   const variables = parsed.data
   const file = readConfigFile(variables.CO_CONFIG, given)
+  refuseUnknown(given, file.credentials)
   const onLoopback = LOOPBACK.has(variables.CO_HOST)
-  if (!onLoopback && !variables.CO_ALLOW_UNAUTHENTICATED) {
+  if (!onLoopback && variables.CO_KEYS_FILE === undefined && !variables.CO_ALLOW_UNAUTHENTICATED) {
     throw new ConfigError(
-      `CO_HOST=${variables.CO_HOST}: beyond loopback anyone could run containers; say CO_ALLOW_UNAUTHENTICATED=true where something else keeps callers out`,
+      `CO_HOST=${variables.CO_HOST}: beyond loopback anyone could run containers; name a file of keys in CO_KEYS_FILE, or say CO_ALLOW_UNAUTHENTICATED=true where something else keeps callers out`,
     )
   }
   return Object.freeze({
     host: variables.CO_HOST,
     port: variables.CO_PORT,
+    loopback: onLoopback,
+    keysFile: variables.CO_KEYS_FILE,
     dockerHost: variables.DOCKER_HOST,
     dockerCertPath: variables.DOCKER_TLS_VERIFY ? (variables.DOCKER_CERT_PATH ?? '.') : undefined,
     dataDir: variables.CO_DATA_DIR,
@@ -164,6 +172,33 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     diskReserveMegabytes: variables.CO_DISK_RESERVE_MB,
     greeting: environment['npm_lifecycle_event'] === 'start',
   })
+}
+
+/** One setting by itself, for commands: the others may be wrong. */
+export function readSetting(
+  name: 'CO_KEYS_FILE' | 'CO_DATA_DIR',
+  environment: NodeJS.ProcessEnv = process.env,
+  envFile = '.env',
+): string | undefined {
+  return Variables.shape[name].parse(readVariables(environment, envFile)[name])
+}
+
+function readVariables(environment: NodeJS.ProcessEnv, envFile: string): Record<string, string | undefined> {
+  const fromFile = existsSync(envFile) ? parseEnv(readFileSync(envFile, 'utf8')) : {}
+  return Object.fromEntries(Object.entries({ ...fromFile, ...environment }).filter(([, value]) => value !== ''))
+}
+
+/** A setting that is misspelt would be one that is not set: `CO_ALOWED_IMAGES` allows all images. */
+function refuseUnknown(given: Readonly<Record<string, string | undefined>>, credentials: CredentialSets): void {
+  const settings = Object.keys(Variables.shape)
+  const sources = [...credentials.values()].flatMap(({ environment, git }) => [
+    ...Object.values(environment),
+    ...(git === undefined ? [] : [git.token]),
+  ])
+  const known = new Set([...settings, ...sources.map(({ name }) => name)])
+  const unknown = Object.keys(given).find((name) => name.startsWith('CO_') && !known.has(name))
+  if (unknown === undefined) return
+  throw new ConfigError(`${unknown}: there is no such setting; is ${nearest(unknown, settings)} meant?`)
 }
 
 function hostRoot(path: string): string {

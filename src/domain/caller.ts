@@ -49,6 +49,8 @@ export interface Caller {
   readonly owner: string | null
   /** Of the key, for the audit log; null without one. */
   readonly keyId: string | null
+  /** Of the session token that it came with, which the key has made. */
+  readonly tokenId?: string
   readonly role: Role
   readonly scopes: ReadonlySet<Scope>
   /** The one session that a session token is bound to. */

@@ -17,6 +17,22 @@ export interface Tables {
     data: string
   }
   idempotency_keys: { key: string; digest: string; resource: string; created_at: string }
+  session_tokens: SessionTokenRow
+}
+
+/** A token that calls for one session. */
+export interface SessionTokenRow {
+  id: string
+  /** Of the whole token, in hex. */
+  sha256: string
+  session_id: string
+  /** Of the key that made it. */
+  owner: string
+  key_id: string
+  /** Separated by spaces. */
+  scopes: string
+  created_at: string
+  expires_at: string
 }
 
 export interface SessionRow {

@@ -105,6 +105,23 @@ const MIGRATIONS: Record<string, Migration> = {
       }
     },
   },
+  '0010_session_tokens': {
+    async up(db: AnyDatabase) {
+      await db.schema
+        .createTable('session_tokens')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .addColumn('sha256', 'text', (column) => column.notNull())
+        .addColumn('session_id', 'text', (column) => column.notNull())
+        .addColumn('owner', 'text', (column) => column.notNull())
+        .addColumn('key_id', 'text', (column) => column.notNull())
+        .addColumn('scopes', 'text', (column) => column.notNull())
+        .addColumn('created_at', 'text', (column) => column.notNull())
+        .addColumn('expires_at', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema.createIndex('session_tokens_by_session').on('session_tokens').columns(['session_id']).execute()
+      await db.schema.createIndex('session_tokens_by_end').on('session_tokens').columns(['expires_at']).execute()
+    },
+  },
 }
 
 /** Brings the schema up to date; throws where a migration fails. */

@@ -16,6 +16,7 @@ import { readInstance, writeInstance } from './instance-file.ts'
 import { Lease } from './lease.ts'
 import { Ownership } from './ownership.ts'
 import { Records } from './records.ts'
+import { SessionTokens } from './session-tokens.ts'
 import { Sessions } from './sessions.ts'
 import { setAside } from './set-aside.ts'
 import { Spools } from './spools.ts'
@@ -52,6 +53,7 @@ export class Store {
   readonly ownership: Ownership
   readonly events: Events
   readonly idempotencyKeys: IdempotencyKeys
+  readonly sessionTokens: SessionTokens
   readonly spools: Spools
   readonly artifacts: Artifacts
   readonly #database: Database
@@ -72,6 +74,7 @@ export class Store {
     this.sessions = new Sessions(database, this.events)
     this.ownership = new Ownership(database)
     this.idempotencyKeys = new IdempotencyKeys(database)
+    this.sessionTokens = new SessionTokens(database)
     this.spools = new Spools(join(folder, 'spool'))
     this.artifacts = new Artifacts(join(folder, 'artifacts'))
   }

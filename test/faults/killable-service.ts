@@ -61,7 +61,8 @@ export class KillableService {
   #spawn(options: readonly string[], environment: Record<string, string>): ChildProcess {
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...options, 'src/main.ts'], {
       cwd: ROOT,
-      env: { ...process.env, ...this.#environment, ...environment },
+      // CO_TEST_LOG is for the tests: the service knows no such setting.
+      env: { ...process.env, CO_TEST_LOG: '', ...this.#environment, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#process = child

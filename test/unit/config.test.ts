@@ -2,7 +2,7 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { type Config, loadConfig } from '../../src/config.ts'
+import { type Config, loadConfig, readSetting } from '../../src/config.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { SERVICE, STRICT, WORKSPACE } from '../../src/policy/profiles.ts'
 import { temporaryFolder } from './support/folders.ts'
@@ -22,6 +22,8 @@ describe('loadConfig', () => {
     expect(load()).toMatchObject({
       host: '127.0.0.1',
       port: 8086,
+      loopback: true,
+      keysFile: undefined,
       dockerHost: 'unix:///var/run/docker.sock',
       dockerCertPath: undefined,
       dataDir: './data',
@@ -66,6 +68,7 @@ describe('loadConfig', () => {
     ['CO_ALLOW_BUILD', 'false', { allowBuild: false }],
     ['CO_ALLOW_BUILD', 'TRUE', { allowBuild: true }],
     ['CO_DRAIN_SECONDS', '0', { drainSeconds: 0 }],
+    ['CO_KEYS_FILE', 'keys.json', { keysFile: 'keys.json' }],
     ['CO_TOOLBOX_BINARY', '/bin/busybox', { toolboxBinary: '/bin/busybox' }],
     ['CO_MAX_WORKERS', '0', { workerLimits: { workers: 0 } }],
     ['CO_MAX_WORKERS', '20', { workerLimits: { workers: 20, memoryBytes: undefined, cpus: undefined } }],
@@ -139,6 +142,31 @@ describe('loadConfig', () => {
     expect(load({ PATH: '/bin', CONTAINER_HOST: 'x', PORT: '1' }).port).toBe(8086)
   })
 
+  it.each([
+    ['CO_ALOWED_IMAGES', 'CO_ALLOWED_IMAGES'],
+    ['CO_KEY_FILE', 'CO_KEYS_FILE'],
+    ['CO_ALLOW_UNAUTHENTICATE', 'CO_ALLOW_UNAUTHENTICATED'],
+  ])('refuses %s, which is no setting, and names %s', (name, meant) => {
+    const { message } = refusal({ [name]: 'hush-4711' })
+    expect(message).toContain(name)
+    expect(message).toContain(meant)
+    expect(message).not.toContain('hush-4711')
+    expect(load({ [name]: '' }).port).toBe(8086)
+  })
+
+  it('takes a variable that a credential set is made of', async () => {
+    const path = join(await temporaryFolder(), 'config.yaml')
+    await writeFile(path, 'credentials: {a: {environment: {CO_TOKEN: null}, git: {token: {variable: CO_GIT}}}}')
+    expect(load({ CO_TOKEN: 'x', CO_GIT: 'y', CO_CONFIG: path }).credentials.size).toBe(1)
+  })
+
+  it('reads one setting by itself for commands', () => {
+    const broken = { CO_PORT: 'many', CO_KEYS_FILE: '/keys.json', CO_DATA_DIR: '' }
+    expect(readSetting('CO_KEYS_FILE', broken, NO_FILE)).toBe('/keys.json')
+    expect(readSetting('CO_DATA_DIR', broken, NO_FILE)).toBe('./data')
+    expect(readSetting('CO_KEYS_FILE', {}, NO_FILE)).toBeUndefined()
+  })
+
   it('greets whom npm start has started it for', () => {
     expect(load({ npm_lifecycle_event: 'start' }).greeting).toBe(true)
     expect(load({ npm_lifecycle_event: 'test' }).greeting).toBe(false)
@@ -147,11 +175,13 @@ describe('loadConfig', () => {
 
 describe('an address beyond loopback', () => {
   it.each(['0.0.0.0', '::', '192.168.1.5', 'example.com', '127.0.0.1.example.com'])(
-    '%s is refused unless the operator says in words that callers are kept out',
+    '%s is refused without a file of keys, unless the operator says in words that callers are kept out',
     (CO_HOST) => {
       const { message } = refusal({ CO_HOST })
       expect(message).toContain(`CO_HOST=${CO_HOST}`)
       expect(message).toContain('CO_ALLOW_UNAUTHENTICATED')
+      expect(message).toContain('CO_KEYS_FILE')
+      expect(load({ CO_HOST, CO_KEYS_FILE: 'keys.json' })).toMatchObject({ host: CO_HOST, loopback: false })
       expect(refusal({ CO_HOST, CO_ALLOW_UNAUTHENTICATED: 'false' }).message).toContain('CO_HOST')
       expect(load({ CO_HOST, CO_ALLOW_UNAUTHENTICATED: 'true' }).host).toBe(CO_HOST)
     },
