@@ -14,8 +14,8 @@ import { encodeLabels } from '../../src/labels.ts'
 import type { SentEvent } from '../fixtures/client.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import { newSession } from '../fixtures/sessions.ts'
+import { Random, seed } from '../support/random.ts'
 import { type Installation, install, leftOf, uninstall } from './installation.ts'
-import { Random, seed } from './random.ts'
 
 const HOUR_MS = 3_600_000
 const SEED = seed()

@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
+import type { Random } from '../support/random.ts'
 import type { Caller } from './caller.ts'
-import type { Random } from './random.ts'
 
 export const LINES = 12
 const SUBMITTERS = 2

@@ -9,8 +9,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { TOOLBOX } from '../fixtures/images.ts'
 import { newSession } from '../fixtures/sessions.ts'
+import { report } from '../support/report.ts'
 import { type Installation, install, leftOf, uninstall } from './installation.ts'
-import { report } from './report.ts'
 
 const QUEUED = Number(process.env['FAULTS_QUEUED'] ?? 500)
 const SESSIONS = 20

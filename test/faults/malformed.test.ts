@@ -12,11 +12,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { EngineError } from '../../src/errors.ts'
+import { Random, seed } from '../support/random.ts'
+import { report } from '../support/report.ts'
 import { CALLS, type EngineCall } from './malformed/engine-calls.ts'
 import { EnginePlayer } from './malformed/engine-player.ts'
 import { type Golden, golden, mutated, type Reply } from './malformed/mutate.ts'
-import { Random, seed } from './random.ts'
-import { report } from './report.ts'
 
 const REPLIES = Number(process.env['FAULTS_REPLIES'] ?? 5_000)
 const SEED = seed()

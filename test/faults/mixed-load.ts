@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Engine } from '../../src/engine/engine.ts'
 import { ownedBy } from '../../src/labels.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
-import type { Random } from './random.ts'
+import type { Random } from '../support/random.ts'
 
 const LINES = 12
 const SETTLE_MS = 180_000

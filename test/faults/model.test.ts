@@ -11,14 +11,14 @@ import { describe, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { MemoryEngine } from '../../src/engine/memory/memory-engine.ts'
 import { TOOLBOX } from '../fixtures/images.ts'
+import { seed } from '../support/random.ts'
+import { report } from '../support/report.ts'
 import { sequences } from './model/commands.ts'
 import { Model, SESSIONS, WORKERS } from './model/model.ts'
 import { compare } from './model/observe.ts'
 import { cleanUp, restart } from './model/session-commands.ts'
 import { counts } from './model/step.ts'
 import { type Subject, World } from './model/world.ts'
-import { seed } from './random.ts'
-import { report } from './report.ts'
 
 const SEQUENCES = Number(process.env['FAULTS_SEQUENCES'] ?? 500)
 const REAL_SEQUENCES = Number(process.env['FAULTS_REAL_SEQUENCES'] ?? 25)

@@ -12,10 +12,10 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { FAILPOINTS, type Failpoint } from '../../src/failpoints.ts'
 import { removeAll } from '../fixtures/service.ts'
+import { Random, seed } from '../support/random.ts'
+import { report } from '../support/report.ts'
 import { KillableService } from './killable-service.ts'
 import { instanceOf, MixedLoad } from './mixed-load.ts'
-import { Random, seed } from './random.ts'
-import { report } from './report.ts'
 
 const KILLS = Number(process.env['FAULTS_KILLS'] ?? 40)
 const POINT_KILLS = Number(process.env['FAULTS_POINT_KILLS'] ?? 1)

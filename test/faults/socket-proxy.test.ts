@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { TOOLBOX } from '../fixtures/images.ts'
-import { SocketProxy } from './socket-proxy.ts'
+import { SocketProxy } from '../support/socket-proxy.ts'
 
 let proxy: SocketProxy
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })

@@ -9,10 +9,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { ownedBy } from '../../src/labels.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
+import { report } from '../support/report.ts'
 import { Decoys } from './decoys.ts'
 import { type Installation, install, leftOf, uninstall } from './installation.ts'
 import { KillableService } from './killable-service.ts'
-import { report } from './report.ts'
 import type { ServiceClient } from './service-client.ts'
 
 const DECOYS = Number(process.env['FAULTS_DECOYS'] ?? 50)

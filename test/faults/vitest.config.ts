@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     name: 'faults',
     environment: 'node',
+    env: { SUITE: 'faults' },
     include: ['test/faults/**/*.test.ts'],
     globalSetup: ['test/fixtures/require-engine.ts'],
     reporters: ['default', ['json', { outputFile: '.cache/vitest-faults.json' }]],

@@ -1,5 +1,5 @@
 /** Golden replies of an engine, and what a seeded generator makes of them. */
-import type { Random } from '../random.ts'
+import type { Random } from '../../support/random.ts'
 import type { WireReply } from './engine-player.ts'
 
 export interface Frame {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Engine } from '../../../src/engine/engine.ts'
-import { Random } from '../random.ts'
+import { Random } from '../../support/random.ts'
 
 /** Calls that answer once. */
 const CALLS = new Set(

@@ -21,8 +21,8 @@ export class Random {
   }
 }
 
-/** Of `FAULTS_SEED`, or new. Printed by the suite, so that a failure can be replayed. */
+/** Of `FAULTS_SEED` or `SECURITY_SEED`, by the suite, or new. Printed by it, so that a failure can be replayed. */
 export function seed(): number {
-  const given = process.env['FAULTS_SEED']
+  const given = process.env[`${(process.env['SUITE'] ?? 'tests').toUpperCase()}_SEED`]
   return given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given)
 }

@@ -3,6 +3,8 @@
 export interface RequestHead {
   method: string
   path: string
+  /** All header lines as they were sent, without the request line. */
+  fields: string
   /** The connection belongs to what follows, in both directions, once it is granted. */
   upgrades: boolean
 }
@@ -81,7 +83,7 @@ export class RequestParser {
       }),
     )
     this.#upgrades = headers.has('upgrade')
-    this.#listener.onHead({ method, path, upgrades: this.#upgrades })
+    this.#listener.onHead({ method, path, fields: fields.join(LINE_END), upgrades: this.#upgrades })
     if (/chunked/i.test(headers.get('transfer-encoding') ?? '')) {
       this.#state = 'chunk-size'
     } else {

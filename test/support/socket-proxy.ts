@@ -9,14 +9,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type RequestHead, RequestParser } from './request-parser.ts'
 
-/** What is kept of a request's body: uploads of files and build contexts are longer. */
+/** What is kept of a request's body where nothing else is said: uploads of files and build contexts are longer. */
 const BODY_BYTES = 1024 * 1024
 /** A control character: JSON allows none, wherever it stands, and HTTP none in a head. */
 const GARBAGE = 0x01
 
 export interface EngineRequest extends RequestHead {
-  /** Bytes of the body, at most 1 MiB of them; complete once the request has been sent whole. */
+  /** Bytes of the body as far as they are kept; complete once the request has been sent whole. */
   body: Buffer
+  /** How many bytes of the body have passed, kept or not. */
+  bodyBytes: number
   /** Milliseconds since 1970. */
   at: number
   fault: SocketFault | undefined
@@ -44,6 +46,8 @@ export class SocketProxy {
   readonly requests: EngineRequest[] = []
   /** For requests from now on. */
   rule: FaultRule | undefined
+  /** How much of each body is kept, in bytes. */
+  keep = BODY_BYTES
   readonly #folder: string
   readonly #path: string
   readonly #target: string
@@ -91,7 +95,10 @@ export class SocketProxy {
   async accept(): Promise<void> {
     if (this.#server !== undefined) return
     const server = createServer({ allowHalfOpen: true }, (client) => {
-      const connection = new Connection(client, this.#target, (head) => this.#heard(head))
+      const connection = new Connection(client, this.#target, {
+        hear: (head) => this.#heard(head),
+        keep: () => this.keep,
+      })
       this.#connections.add(connection)
       client.once('close', () => this.#connections.delete(connection))
     })
@@ -119,7 +126,13 @@ export class SocketProxy {
   }
 
   #heard(head: RequestHead): EngineRequest {
-    const request: EngineRequest = { ...head, body: Buffer.alloc(0), at: Date.now(), fault: this.rule?.(head) }
+    const request: EngineRequest = {
+      ...head,
+      body: Buffer.alloc(0),
+      bodyBytes: 0,
+      at: Date.now(),
+      fault: this.rule?.(head),
+    }
     this.requests.push(request)
     return request
   }
@@ -134,15 +147,21 @@ class Connection {
   #answered = 0
   #answersFrom = 0
 
-  constructor(client: Socket, target: string, hear: (head: RequestHead) => EngineRequest) {
+  constructor(
+    client: Socket,
+    target: string,
+    { hear, keep }: { hear: (head: RequestHead) => EngineRequest; keep: () => number },
+  ) {
     this.#client = client
     this.#engine = connect({ path: target, allowHalfOpen: true })
     const parser = new RequestParser({
       onHead: (head) => this.#begin(hear(head)),
       onBody: (bytes) => {
         const request = this.#current
-        if (request === undefined || request.body.length >= BODY_BYTES) return
-        request.body = Buffer.concat([request.body, bytes.subarray(0, BODY_BYTES - request.body.length)])
+        if (request === undefined) return
+        request.bodyBytes += bytes.length
+        const room = keep() - request.body.length
+        if (room > 0) request.body = Buffer.concat([request.body, bytes.subarray(0, room)])
       },
       onEnd: () => {},
     })
