@@ -41,9 +41,18 @@ export const queryBoolean = z
   .transform((word) => word === 'true')
   .meta({ type: 'boolean' })
 
-export const PageQuery = {
-  limit: queryInteger({ min: 1, max: 1000 }).optional().describe('Items on a page (default 100)'),
-  cursor: z.string().max(200).optional().describe('next_cursor of the page before'),
+/** An id as `newId` makes them: its prefix and a UUID. */
+export function recordId(prefix: string) {
+  const pattern = new RegExp(`^${prefix}_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+  return z.string().regex(pattern, 'use the next_cursor of a page of this list')
+}
+
+/** Of a list whose cursors are ids of its items: any other would quietly give a page of the wrong ones, or none. */
+export function pageQuery(id: z.ZodType<string, string>) {
+  return {
+    limit: queryInteger({ min: 1, max: 1000 }).optional().describe('Items on a page (default 100)'),
+    cursor: id.optional().describe('next_cursor of the page before'),
+  }
 }
 
 export function page<T extends z.ZodType>(id: string, item: T) {

@@ -1,5 +1,15 @@
 import { z } from 'zod'
-import { ContainerPath, Environment, Failure, named, PageQuery, page, queryBoolean, Timestamp } from './common.ts'
+import {
+  ContainerPath,
+  Environment,
+  Failure,
+  named,
+  page,
+  pageQuery,
+  queryBoolean,
+  recordId,
+  Timestamp,
+} from './common.ts'
 import { Command, ContainerUser } from './worker-spec.ts'
 
 const STDIN_CHARACTERS = 768 * 1024
@@ -47,5 +57,5 @@ export const Exec = named(
 export type Exec = z.infer<typeof Exec>
 
 export const ExecPage = page('ExecPage', Exec.omit({ stdout: true, stderr: true }))
-export const ListExecs = z.strictObject({ status: ExecStatus.optional(), ...PageQuery })
+export const ListExecs = z.strictObject({ status: ExecStatus.optional(), ...pageQuery(recordId('exec')) })
 export const ReadExec = z.strictObject({ follow: queryBoolean.optional() })

@@ -11,10 +11,11 @@ import {
   Name,
   named,
   ONE_IMAGE_SOURCE,
-  PageQuery,
   ProfileName,
   PublishedPorts,
   page,
+  pageQuery,
+  recordId,
   SessionId,
   Timestamp,
   VolumeMount,
@@ -109,7 +110,7 @@ export const ListRelics = z.strictObject({
   session_id: SessionId.optional(),
   status: RelicStatus.optional(),
   relic_name: Name.optional(),
-  ...PageQuery,
+  ...pageQuery(recordId('relic')),
 })
 
 export const StopRelic = z.strictObject({ timeout_seconds: z.number().int().min(0).max(3600).default(10) })

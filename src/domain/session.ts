@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { named, PageQuery, page, SessionId, Timestamp } from './common.ts'
+import { named, page, pageQuery, SessionId, Timestamp } from './common.ts'
 import { Relic } from './relic.ts'
 import { StatsTotals } from './stats.ts'
 import { ToolRunSummary } from './tool.ts'
@@ -79,7 +79,7 @@ export const RenewSession = named(
 export type RenewSession = z.infer<typeof RenewSession>
 
 export const SessionPage = page('SessionPage', SessionSummary)
-export const ListSessions = z.strictObject(PageQuery)
+export const ListSessions = z.strictObject(pageQuery(SessionId))
 
 export const CleanupSession = named(
   'CleanupSession',

@@ -14,9 +14,10 @@ import {
   Name,
   named,
   ONE_IMAGE_SOURCE,
-  PageQuery,
   ProfileName,
   page,
+  pageQuery,
+  recordId,
   SessionId,
   Timestamp,
   VolumeMount,
@@ -164,7 +165,7 @@ export const ListTools = z.strictObject({
   session_id: SessionId.optional(),
   status: ToolStatus.optional(),
   tool_name: Name.optional(),
-  ...PageQuery,
+  ...pageQuery(recordId('exec')),
 })
 
 export const ArtifactPage = page('ArtifactPage', Artifact)

@@ -1,6 +1,6 @@
 /** What callers see of workers, and the calls on one that there is. */
 import { z } from 'zod'
-import { ContainerPath, Failure, named, PageQuery, SessionId, Timestamp } from './common.ts'
+import { ContainerPath, Failure, named, pageQuery, recordId, SessionId, Timestamp } from './common.ts'
 import { ContainerStats } from './stats.ts'
 import { ExitMeaning } from './worker-spec.ts'
 
@@ -82,7 +82,7 @@ export const WorkerPage = named(
 export const ListWorkers = z.strictObject({
   session_id: SessionId.optional(),
   status: WorkerStatus.optional(),
-  ...PageQuery,
+  ...pageQuery(recordId('worker')),
 })
 
 const Grace = z.number().int().min(0).max(3600).default(30)

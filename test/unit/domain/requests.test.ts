@@ -89,6 +89,29 @@ describe.each(REQUESTS)('%s', (_, schema, least) => {
   })
 })
 
+describe('a cursor', () => {
+  const uuid = '01900000-0000-7000-8000-00000000000a'
+
+  it.each([
+    ['ListTools', ListTools, `exec_${uuid}`],
+    ['ListExecs', ListExecs, `exec_${uuid}`],
+    ['ListRelics', ListRelics, `relic_${uuid}`],
+    ['ListWorkers', ListWorkers, `worker_${uuid}`],
+    ['ListSessions', ListSessions, 'any-session.1'],
+  ] as const)('of %s is an id of what it lists', (_, schema, cursor) => {
+    expect(faults(schema, { cursor })).toEqual([])
+    for (const other of ['', ' ', `${cursor} `, `${cursor}\n`, `/${cursor}`, 'x'.repeat(64), '%', 7]) {
+      expect(faults(schema, { cursor: other }), String(other)).toEqual(['cursor'])
+    }
+  })
+
+  it('is not one of another list, or a part of one', () => {
+    for (const cursor of ['exec_', 'exec', `relic_${uuid}`, uuid, `exec_${uuid.toUpperCase()}`, `exec_${uuid}0`]) {
+      expect(faults(ListTools, { cursor }), cursor).toEqual(['cursor'])
+    }
+  })
+})
+
 const COERCIBLE: [string, z.ZodType, object, unknown][] = [
   ['tool_name', ExecuteTool, TOOL, 7],
   ['session_id', ExecuteTool, TOOL, 7],

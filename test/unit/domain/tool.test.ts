@@ -145,13 +145,19 @@ describe('ExecuteTool', () => {
 describe('ListTools', () => {
   it('reads a query', () => {
     expect(
-      ListTools.parse({ session_id: 's1', status: 'running', tool_name: 'sum', limit: '10', cursor: 'exec_1' }),
+      ListTools.parse({
+        session_id: 's1',
+        status: 'running',
+        tool_name: 'sum',
+        limit: '10',
+        cursor: 'exec_01900000-0000-7000-8000-000000000001',
+      }),
     ).toEqual({
       session_id: 's1',
       status: 'running',
       tool_name: 'sum',
       limit: 10,
-      cursor: 'exec_1',
+      cursor: 'exec_01900000-0000-7000-8000-000000000001',
     })
     expect(ListTools.parse({})).toEqual({})
   })
