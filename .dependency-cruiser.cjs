@@ -11,8 +11,8 @@ const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'version']
 const ROOMS = {
   // With main the composition root: it makes the managers and joins them.
   services: ['managers', 'engine', 'store', 'config', ...GROUND],
-  app: ['routes', 'plugins', 'managers', 'config', ...GROUND],
-  routes: ['managers', ...GROUND],
+  app: ['routes', 'plugins', 'managers', 'access', 'config', ...GROUND],
+  routes: ['managers', 'access', ...GROUND],
   plugins: GROUND,
   // Commands of the operator, each a program of its own.
   cli: ['access', 'config', ...GROUND],

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import helmet from '@fastify/helmet'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
+import type { SessionTokenDesk } from './access/session-tokens.ts'
 import type { HealthManager } from './managers/health-manager.ts'
 import { type Authenticator, access, type Owners } from './plugins/access.ts'
 import { type MetricsOptions, metrics } from './plugins/metrics.ts'
@@ -15,6 +16,7 @@ import { type EventRoutesOptions, eventRoutes } from './routes/events.ts'
 import { type ExecRoutesOptions, execRoutes } from './routes/execs.ts'
 import { type RelicRoutesOptions, relicRoutes } from './routes/relics.ts'
 import { serviceRoutes } from './routes/service.ts'
+import { sessionTokenRoutes } from './routes/session-tokens.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { type StatsRoutesOptions, statsRoutes } from './routes/stats.ts'
 import { type ToolRoutesOptions, toolRoutes } from './routes/tools.ts'
@@ -41,10 +43,15 @@ export interface AppServices
   owners: Owners
 }
 
+/** Keys that are given out, and the desk where tokens are made with them. */
+export interface Keys extends Authenticator {
+  desk?: SessionTokenDesk
+}
+
 export interface AppOptions {
   services: AppServices
   /** Undefined where no keys are given out. */
-  authenticator?: Authenticator | undefined
+  keys?: Keys | undefined
   /** Of each key that has no limit of its own. */
   requestsPerMinute?: number
   log: FastifyBaseLogger
@@ -53,7 +60,7 @@ export interface AppOptions {
 /** The HTTP service over its managers: plugins and routes, no I/O of its own. */
 export async function buildApp({
   services,
-  authenticator,
+  keys,
   requestsPerMinute = REQUESTS_PER_MINUTE,
   log,
 }: AppOptions): Promise<FastifyInstance> {
@@ -104,7 +111,7 @@ export async function buildApp({
 
   await app.register(helmet, { contentSecurityPolicy: false, strictTransportSecurity: false })
   await app.register(problemDetails)
-  await app.register(access, { authenticator, owners: services.owners })
+  await app.register(access, { authenticator: keys, owners: services.owners })
   await app.register(rateLimits, { requestsPerMinute })
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
@@ -118,6 +125,7 @@ export async function buildApp({
   await app.register(workerFileRoutes, { files, closing: closing.signal })
   await app.register(eventRoutes, { events, closing: closing.signal })
   await app.register(sessionRoutes, { sessions })
+  await app.register(sessionTokenRoutes, { sessions, desk: keys?.desk })
   await app.register(statsRoutes, { stats, closing: closing.signal })
   await app.register(cleanupRoutes, { sessions, networks, reconciler })
   await app.register(serviceRoutes, { health })

@@ -19,6 +19,8 @@ export interface Config {
   readonly loopback: boolean
   /** Keys that callers have to show; undefined where they show none. */
   readonly keysFile: string | undefined
+  /** Of each key that has no bound of its own. */
+  readonly requestsPerMinute: number
   readonly dockerHost: string
   /** Folder with the client's TLS files, where the engine is reached by TLS. */
   readonly dockerCertPath: string | undefined
@@ -92,6 +94,7 @@ const Variables = z.object({
   CO_ALLOWED_HOST_ROOTS: list.default([]),
   CO_ALLOW_BUILD: z.stringbool({ error: 'true or false' }).optional(),
   CO_KEYS_FILE: z.string().optional(),
+  CO_REQUESTS_PER_MINUTE: integer(1, 10_000_000).default(6_000),
   CO_ALLOW_UNAUTHENTICATED: z.stringbool({ error: 'true or false' }).default(false),
   CO_DRAIN_SECONDS: integer(0, 3600).default(30),
   CO_RETENTION_DAYS: integer(1, 36_500).default(7),
@@ -141,6 +144,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     port: variables.CO_PORT,
     loopback: onLoopback,
     keysFile: variables.CO_KEYS_FILE,
+    requestsPerMinute: variables.CO_REQUESTS_PER_MINUTE,
     dockerHost: variables.DOCKER_HOST,
     dockerCertPath: variables.DOCKER_TLS_VERIFY ? (variables.DOCKER_CERT_PATH ?? '.') : undefined,
     dataDir: variables.CO_DATA_DIR,

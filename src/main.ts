@@ -1,7 +1,9 @@
 /** Composition root: configuration, engine, store, managers, HTTP; and the signals that end it. */
 import { styleText } from 'node:util'
 import closeWithGrace from 'close-with-grace'
-import { pino } from 'pino'
+import { type Logger, pino } from 'pino'
+import { KeyRing } from './access/key-ring.ts'
+import { SessionTokenDesk } from './access/session-tokens.ts'
 import { buildApp } from './app.ts'
 import { type Config, loadConfig } from './config.ts'
 import { DockerEngine } from './engine/docker/docker-engine.ts'
@@ -23,13 +25,15 @@ async function main(): Promise<void> {
   const store = await Store.open(config.dataDir, { onCorrupt: endFor })
   const hostPaths = await HostPaths.detect(engine.containers)
   const services = buildServices({ config, engine, engineInfo, store, hostPaths, log })
-  const app = await buildApp({ services, log })
+  const keys = await openKeys(config, store, log)
+  const app = await buildApp({ services, keys, requestsPerMinute: config.requestsPerMinute, log })
 
   closeWithGrace({ delay: config.drainSeconds * 1000 + SHUTDOWN_MARGIN_MS, logger: false }, async ({ signal, err }) => {
     if (err) log.fatal({ event: 'service.broke', err }, 'the service failed')
     log.info({ event: 'service.stopping', signal }, 'stopping')
     await services.drain(err ? 0 : config.drainSeconds)
     await app.close()
+    keys?.close()
     await store.close()
     await engine.close()
     log.info({ event: 'service.stopped' }, 'stopped')
@@ -41,7 +45,7 @@ async function main(): Promise<void> {
     { event: 'service.started', address, version: VERSION, instance: store.instance, engine: engineInfo.version },
     'started',
   )
-  if (config.greeting) greet(address)
+  if (config.greeting) greet(address, config)
 }
 
 /**
@@ -52,6 +56,19 @@ function endFor(error: Error): void {
   setImmediate(() => {
     throw error
   })
+}
+
+/** The keys that callers have to show, and the tokens made with them; undefined where none are asked for. */
+async function openKeys({ keysFile, loopback }: Config, store: Store, log: Logger) {
+  if (keysFile === undefined) return undefined
+  const ring = await KeyRing.open(keysFile, { log })
+  if (!loopback) ring.requireUsableKey()
+  const desk = new SessionTokenDesk(store.sessionTokens, ring)
+  return {
+    desk,
+    authenticate: async (bearer: string) => ring.authenticate(bearer) ?? (await desk.authenticate(bearer)),
+    close: () => ring.close(),
+  }
 }
 
 async function connect(config: Config): Promise<{ engine: DockerEngine; engineInfo: EngineInfo }> {
@@ -72,16 +89,17 @@ main().catch((error: unknown) => {
 })
 
 /** The address, and two calls to try that need nothing from outside. */
-function greet(address: string): void {
+function greet(address: string, { keysFile }: Config): void {
+  const headers = `-H 'content-type: application/json'${keysFile === undefined ? '' : ' -H "authorization: Bearer $KEY"'}`
   const tool =
     '{"tool_name":"hello","session_id":"demo","image":"container-orchestrator/toolbox:1","command":["echo","{\\"hello\\":\\"world\\"}"]}'
   process.stdout.write(`
 container-orchestrator ${VERSION} is ready at ${address} (docs: ${address}/docs). Try:
 
-  curl -s ${address}/containers/tool/execute -H 'content-type: application/json' \\
+  curl -s ${address}/containers/tool/execute ${headers} \\
     -d '${tool}'
 
-  curl -s ${address}/containers/cleanup/session -H 'content-type: application/json' -d '{"session_id":"demo"}'
+  curl -s ${address}/containers/cleanup/session ${headers} -d '{"session_id":"demo"}'
 
 `)
 }

@@ -80,6 +80,12 @@ export class SessionTokenDesk {
     return { id, token: text, scopes: granted, expires_at }
   }
 
+  /** Ends a token of a session, from the next call on; harmless where there is none. */
+  async revoke(session: string, id: string): Promise<void> {
+    const row = await this.#tokens.find(id)
+    if (row?.session_id === session) await this.#tokens.revoke(id)
+  }
+
   /** Whose token this is, as it comes behind "Bearer "; undefined unless it, and the key that made it, are valid now. */
   async authenticate(text: string): Promise<Caller | undefined> {
     const id = credentialId(text, TOKEN_PREFIX)

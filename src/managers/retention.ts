@@ -69,6 +69,7 @@ export class Retention {
       expired.records += await this.#expireRecords(records, { prefix, before, signal })
     }
     await store.idempotencyKeys.expire(before)
+    await store.sessionTokens.expire(new Date(now))
     expired.spools = await this.#boundSpools()
     expired.images = await images.expireBuilt(before)
     if (expired.records + expired.spools + expired.images > 0)

@@ -87,6 +87,14 @@ export class SessionManager {
     }
   }
 
+  /** Begins a session where it is new, and answers whose it is. */
+  async open(sessionId: string, caller: Caller): Promise<string | null> {
+    const { gate, store } = this.#options
+    gate.requireOpen(sessionId)
+    await store.sessions.touch(sessionId, caller)
+    return store.sessions.ownerFor(sessionId, caller)
+  }
+
   /** Sets how long a session lasts from now on, and what it may have. */
   async renew(sessionId: string, settings: RenewSession, caller: Caller = ANYONE): Promise<SessionSummary> {
     const { gate, networks, store } = this.#options
@@ -174,6 +182,7 @@ export class SessionManager {
       )
     })
     await attempt('built images', () => images.removeBuilt(sessionId))
+    await attempt('session tokens', () => store.sessionTokens.removeOfSession(sessionId))
     // What is left is told, and keeps its session so that the call can be repeated.
     if (report.errors.length === 0) await store.sessions.remove(sessionId, reason)
     failpoint('session.ended')

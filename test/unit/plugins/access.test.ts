@@ -30,7 +30,7 @@ const CALLERS: Record<string, Caller> = {
 let service: MemoryService
 beforeAll(async () => {
   service = await startMemoryService({
-    authenticator: { authenticate: async (bearer) => CALLERS[bearer] },
+    keys: { authenticate: async (bearer) => CALLERS[bearer] },
   })
 })
 afterAll(() => service.stop())
