@@ -4,6 +4,19 @@ import { AppError } from '../errors.ts'
 /** What a caller who says nothing may get; where the host has fewer, containers get all of them. */
 const DEFAULT_CORES = 2
 
+/** As with cores: a worker that asks for nothing may have so much. */
+const DEFAULT_MEMORY_BYTES = 4 * 1024 ** 3
+
+/** Refuses (`policy_denied`) more memory than the engine's host has. */
+export function requireMemory(engine: EngineInfo, bytes: number): void {
+  if (bytes <= Math.max(engine.memoryBytes, DEFAULT_MEMORY_BYTES)) return
+  const megabytes = Math.floor(engine.memoryBytes / 1024 ** 2)
+  throw new AppError('policy_denied', `The host has ${megabytes} MB of memory`, {
+    rule: 'memory',
+    hint: `Ask for at most ${megabytes} MB.`,
+  })
+}
+
 /** Refuses (`validation_failed`) more cores than the engine's host has: the engine would. */
 export function requireCores(engine: EngineInfo, cpuLimit: number, path: string): void {
   if (cpuLimit <= Math.max(engine.cores, DEFAULT_CORES)) return

@@ -5,7 +5,8 @@ import type { Engine, ImageInfo } from '../engine/engine.ts'
 import { AppError, isEngineFault } from '../errors.ts'
 import { decodeLabels, encodeLabels, type Ownership, ownedBy } from '../labels.ts'
 import { requireAllowedDockerfile } from '../policy/dockerfile.ts'
-import { requireAllowedImage } from '../policy/images.ts'
+import { engineReference, requireAllowedImage } from '../policy/images.ts'
+import { type Profile, requireBuildAllowed } from '../policy/profiles.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
 
@@ -50,9 +51,10 @@ export class ImageManager {
   }
 
   /** Refuses (`policy_denied`) a source that the operator does not allow, before anything is made. */
-  requireAllowed(source: ImageSource): void {
+  requireAllowed(source: ImageSource, profile: Profile): void {
+    const lists = [this.#allowedImages, ...profile.images]
     if (source.image !== undefined) {
-      requireAllowedImage(source.image, this.#allowedImages)
+      requireAllowedImage(source.image, lists)
       return
     }
     if (!this.#allowBuild) {
@@ -61,14 +63,15 @@ export class ImageManager {
         hint: 'Name an image, or have the operator set CO_ALLOW_BUILD=true.',
       })
     }
-    requireAllowedDockerfile(contextOf(source).dockerfile, this.#allowedImages)
+    requireBuildAllowed(profile)
+    requireAllowedDockerfile(contextOf(source).dockerfile, lists)
   }
 
   /** The image of a request, present on the engine. An abort ends the waiting, not a pull that others share. */
   async resolve(source: ImageSource, sessionId: string, signal: AbortSignal): Promise<ResolvedImage> {
-    const reference = source.image ?? this.#buildTag(source, sessionId)
+    const reference = source.image === undefined ? this.#buildTag(source, sessionId) : engineReference(source.image)
     const present = await this.#engine.images.inspect(reference)
-    if (present !== undefined) return { ...present, reference }
+    if (present !== undefined) return { ...present, reference: source.image ?? reference }
     const acquisition = this.#acquisitions.share(reference, async () => {
       // It may have become present between the look above and this turn.
       if ((await this.#engine.images.inspect(reference)) !== undefined) return
@@ -78,7 +81,7 @@ export class ImageManager {
     const acquired = await this.#engine.images.inspect(reference)
     if (acquired === undefined)
       throw new AppError('engine_error', `Image ${reference} vanished after it was made ready`)
-    return { ...acquired, reference }
+    return { ...acquired, reference: source.image ?? reference }
   }
 
   /** Removes the images that were built for a session; those in use stay until they are not. */

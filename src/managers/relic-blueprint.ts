@@ -3,6 +3,7 @@ import { AppError } from '../errors.ts'
 import { planRelic } from '../policy/container-policy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
+import { requireWorkingDir } from '../policy/working-dir.ts'
 import type { DockerManager } from './docker-manager.ts'
 import type { ImageManager, ResolvedImage } from './image-manager.ts'
 import type { NetworkManager, SessionNetwork } from './network-manager.ts'
@@ -39,9 +40,10 @@ export async function createRelic(
   const [image, network, mounts, tools] = await Promise.all([
     images.resolve(request, entry.sessionId, signal),
     request.create_private_network ? networks.ensure(entry.sessionId) : presentNetwork(networks, entry.sessionId),
-    volumes.resolve(decision.volumes, { session: entry.sessionId, open: false }),
+    volumes.within(decision.profile.hostRoots).resolve(decision.volumes, { session: entry.sessionId, open: false }),
     toolbox.mount(),
   ])
+  requireWorkingDir(image)
   signal.throwIfAborted()
   const id = await docker.create({
     owner: {

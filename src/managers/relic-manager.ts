@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import { ANYONE, type Caller, type Making } from '../domain/caller.ts'
+import { ANYONE, type Caller, type CallerLimits, type Making } from '../domain/caller.ts'
 import { type Page, timestamp } from '../domain/common.ts'
 import type { Relic, RelicHealth, StartRelic } from '../domain/relic.ts'
 import type { ContainerState, EngineInfo } from '../engine/engine.ts'
 import { AppError, unknownResource } from '../errors.ts'
 import { profileFor } from '../policy/caller-profile.ts'
+import { requireWithin } from '../policy/limits.ts'
 import { type Profiles, requireNetwork } from '../policy/profiles.ts'
 import type { ListFilter } from '../store/records.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
-import { requireCores } from './host-limits.ts'
+import { requireCores, requireMemory } from './host-limits.ts'
 import { containerName, newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
 import type { RelicDecision } from './relic-blueprint.ts'
@@ -42,8 +43,8 @@ export class RelicManager {
   async start(request: StartRelic, { id = newId('relic'), caller = ANYONE }: Making = {}): Promise<Relic> {
     const { gate, store } = this.#options
     gate.admit(request.session_id)
-    const decision = this.#decide(request)
-    await this.#options.volumes.check(decision.volumes)
+    const decision = this.#decide(request, caller.limits)
+    await this.#options.volumes.within(decision.profile.hostRoots).check(decision.volumes)
     const entry: RelicEntry = {
       id,
       sessionId: request.session_id,
@@ -199,15 +200,23 @@ export class RelicManager {
     })
   }
 
-  #decide(request: StartRelic): RelicDecision {
+  #decide(request: StartRelic, limits?: CallerLimits): RelicDecision {
     const { images, profiles, volumes, engineInfo } = this.#options
-    const profile = profileFor(profiles, 'relic', request.profile)
+    const { memory_mb, cpu_limit, timeout_seconds, pids_limit } = request.resource_limits
+    const profile = profileFor(profiles, 'relic', request.profile, limits)
     requireNetwork(profile, 'session')
     requireCallerLabels(request.labels)
-    images.requireAllowed(request)
-    requireCores(engineInfo, request.resource_limits.cpu_limit, 'resource_limits.cpu_limit')
-    if (request.gpu !== undefined) requireGpu(engineInfo)
-    return { profile, volumes: volumes.decide(request.volumes) }
+    images.requireAllowed(request, profile)
+    requireCores(engineInfo, cpu_limit, 'resource_limits.cpu_limit')
+    requireMemory(engineInfo, memory_mb * 1024 ** 2)
+    requireWithin(profile, {
+      memoryMegabytes: memory_mb,
+      cpus: cpu_limit,
+      timeoutSeconds: timeout_seconds,
+      pids: pids_limit,
+    })
+    if (request.gpu !== undefined) requireGpu(engineInfo, profile)
+    return { profile, volumes: volumes.within(profile.hostRoots).decide(request.volumes) }
   }
 }
 

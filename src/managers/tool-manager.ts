@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ANYONE, type Making } from '../domain/caller.ts'
+import { ANYONE, type CallerLimits, type Making } from '../domain/caller.ts'
 import { type Artifact, type Page, timestamp } from '../domain/common.ts'
 import {
   type ExecuteTool,
@@ -14,13 +14,14 @@ import type { ContainerState, EngineInfo } from '../engine/engine.ts'
 import { AppError, messageOf, unknownResource } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { profileFor } from '../policy/caller-profile.ts'
+import { requireWithin } from '../policy/limits.ts'
 import { type Profiles, requireNetwork } from '../policy/profiles.ts'
 import { toolEnvironment } from '../policy/tool-environment.ts'
 import { mountOf } from '../policy/volumes.ts'
 import type { ListFilter } from '../store/records.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
-import { requireCores } from './host-limits.ts'
+import { requireCores, requireMemory } from './host-limits.ts'
 import { newId } from './names.ts'
 import { type Release, RunQueue, type WaitingRun } from './queue.ts'
 import { beginLog } from './run-output.ts'
@@ -47,6 +48,8 @@ const UNREAD_PAUSE_MS = 1_000
 interface Waiting extends WaitingRun {
   readonly owner: string | null
   readonly giveBack: () => void
+  /** Of its caller; not known of a run that an earlier process accepted. */
+  readonly limits?: CallerLimits
   /** Once it is its turn: until the run is active. */
   beginning?: Promise<void>
   /** Where a caller waits for its end. */
@@ -78,8 +81,8 @@ export class ToolManager {
     const { gate, quotas, store, volumes } = this.#options
     const { session_id: sessionId, priority } = request
     gate.admit(sessionId)
-    const decision = this.#decide(request, id)
-    await volumes.check(decision.volumes)
+    const decision = this.#decide(request, id, caller.limits)
+    await volumes.within(decision.profile.hostRoots).check(decision.volumes)
     const admission = this.queue.admit()
     let giveBack = () => {}
     const entry: ToolEntry = {
@@ -104,7 +107,7 @@ export class ToolManager {
       throw error
     }
     failpoint('tool.accepted')
-    const waiting: Waiting = { id, sessionId, owner: entry.owner, priority, giveBack }
+    const waiting: Waiting = { id, sessionId, owner: entry.owner, priority, giveBack, limits: caller.limits }
     this.#waiting.set(id, waiting)
     const release = admission.enter(waiting)
     if (release !== undefined) this.#begin(entry, waiting, { release, decision }, (execution) => execution.run())
@@ -270,7 +273,7 @@ export class ToolManager {
 
   #start(entry: ToolEntry, waiting: Waiting, release: Release): void {
     try {
-      const decision = this.#decide(requestOf(entry), entry.id)
+      const decision = this.#decide(requestOf(entry), entry.id, waiting.limits)
       this.#begin(entry, waiting, { release, decision }, (execution) => execution.run())
     } catch (error) {
       // The operator's policy has changed since the run was accepted: it fails with its refusal.
@@ -317,16 +320,24 @@ export class ToolManager {
   }
 
   /** Everything that can be refused without asking the engine. */
-  #decide(request: ExecuteTool, executionId: string): ToolDecision {
+  #decide(request: ExecuteTool, executionId: string, limits?: CallerLimits): ToolDecision {
     const { images, profiles, volumes, engineInfo } = this.#options
-    const profile = profileFor(profiles, 'tool', request.profile)
+    const { memory_mb, cpu_limit, timeout_seconds, pids_limit } = request.resource_limits
+    const profile = profileFor(profiles, 'tool', request.profile, limits)
     requireNetwork(profile, request.network_mode)
     requireCallerLabels(request.labels)
-    images.requireAllowed(request)
-    requireCores(engineInfo, request.resource_limits.cpu_limit, 'resource_limits.cpu_limit')
-    if (request.gpu !== undefined) requireGpu(engineInfo)
+    images.requireAllowed(request, profile)
+    requireCores(engineInfo, cpu_limit, 'resource_limits.cpu_limit')
+    requireMemory(engineInfo, memory_mb * 1024 ** 2)
+    requireWithin(profile, {
+      memoryMegabytes: memory_mb,
+      cpus: cpu_limit,
+      timeoutSeconds: timeout_seconds,
+      pids: pids_limit,
+    })
+    if (request.gpu !== undefined) requireGpu(engineInfo, profile)
     toolEnvironment(request, executionId)
-    const decisions = volumes.decide(request.volumes)
+    const decisions = volumes.within(profile.hostRoots).decide(request.volumes)
     planFolders(
       request,
       decisions.map((decision) => mountOf(decision, decision.source)),

@@ -2,6 +2,7 @@ import type { ExecuteTool } from '../domain/tool.ts'
 import type { MountSpec, NetworkAttachment } from '../engine/spec.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
+import { requireWorkingDir } from '../policy/working-dir.ts'
 import type { ImageManager, ResolvedImage } from './image-manager.ts'
 import type { NetworkManager } from './network-manager.ts'
 import type { Toolbox } from './toolbox.ts'
@@ -37,8 +38,9 @@ export async function prepareTool(
   const [image, network, volumeMounts] = await Promise.all([
     deps.images.resolve(request, session, signal),
     request.network_mode === 'session' ? deps.networks.ensure(session) : undefined,
-    deps.volumes.resolve(volumes, { session, open: profile.user !== undefined }),
+    deps.volumes.within(profile.hostRoots).resolve(volumes, { session, open: profile.user !== undefined }),
   ])
+  requireWorkingDir(image)
   signal.throwIfAborted()
   const folders = planFolders(request, volumeMounts)
   const sources = new Map<string, string>()

@@ -6,6 +6,7 @@ import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { decodeLabels, encodeLabels, ownedBy } from '../labels.ts'
+import { commonRoots } from '../policy/caller-profile.ts'
 import {
   decideVolume,
   isBeneath,
@@ -26,7 +27,8 @@ export class VolumeResolver {
   readonly #policy: VolumePolicy
   readonly #hostPaths: HostPaths
   readonly #toolbox: Toolbox
-  readonly #making = new InFlight<{ name: string; fresh: boolean }>()
+  /** Shared with those that `within` makes. */
+  readonly #making: InFlight<{ name: string; fresh: boolean }>
 
   constructor(options: {
     engine: Engine
@@ -34,12 +36,27 @@ export class VolumeResolver {
     policy: VolumePolicy
     hostPaths: HostPaths
     toolbox: Toolbox
+    making?: InFlight<{ name: string; fresh: boolean }>
   }) {
+    this.#making = options.making ?? new InFlight()
     this.#engine = options.engine
     this.#instance = options.instance
     this.#policy = options.policy
     this.#hostPaths = options.hostPaths
     this.#toolbox = options.toolbox
+  }
+
+  /** The same within fewer host folders: those that lie in `roots` too; all where there are no `roots`. */
+  within(roots: readonly string[] | undefined): VolumeResolver {
+    if (roots === undefined) return this
+    return new VolumeResolver({
+      engine: this.#engine,
+      instance: this.#instance,
+      policy: { ...this.#policy, allowedHostRoots: commonRoots(this.#policy.allowedHostRoots, roots) },
+      hostPaths: this.#hostPaths,
+      toolbox: this.#toolbox,
+      making: this.#making,
+    })
   }
 
   /** What each mount is, by policy alone: throws before anything is made. */

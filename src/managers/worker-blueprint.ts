@@ -67,7 +67,7 @@ export class WorkerBlueprint {
   readonly #decision: WorkerDecision
 
   constructor(deps: BlueprintDeps, request: StartWorker, decision: WorkerDecision) {
-    this.#deps = deps
+    this.#deps = { ...deps, volumes: deps.volumes.within(decision.profile.hostRoots) }
     this.#request = request
     this.#decision = decision
   }

@@ -1,4 +1,4 @@
-import { ANYONE, type Caller, type Making, type View } from '../domain/caller.ts'
+import { ANYONE, type Caller, type CallerLimits, type Making, type View } from '../domain/caller.ts'
 import type { Page } from '../domain/common.ts'
 import { timestamp } from '../domain/common.ts'
 import type { RefreshWorker, Snapshot, Worker, WorkerCapacity } from '../domain/worker.ts'
@@ -7,6 +7,7 @@ import type { ContainerState, EngineInfo } from '../engine/engine.ts'
 import { AppError, unknownResource } from '../errors.ts'
 import { profileFor } from '../policy/caller-profile.ts'
 import { type CredentialSets, credentialsFor } from '../policy/credentials.ts'
+import { requireWithin } from '../policy/limits.ts'
 import { type Profiles, requireNetwork, requireOpenFiles, requireRoot } from '../policy/profiles.ts'
 import { requireOwnVariables } from '../policy/worker-environment.ts'
 import { memoryBytes, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
@@ -14,7 +15,7 @@ import { requireOwned } from '../store/ownership.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { forgetCommands } from './exec-records.ts'
 import { requireGpu } from './gpu.ts'
-import { requireCores } from './host-limits.ts'
+import { requireCores, requireMemory } from './host-limits.ts'
 import { KeyedTurns } from './keyed-turns.ts'
 import { newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
@@ -62,7 +63,7 @@ export class WorkerManager {
 
   /** Starts a worker and answers when it is ready. A live one of that name is a `conflict`, a stale one is replaced. */
   async start(request: StartWorker, { id = newId('worker'), caller = ANYONE }: Making = {}): Promise<Worker> {
-    await this.#check(request)
+    await this.#check(request, caller.limits)
     return this.#turns.take(request.worker_id, () => this.#start(request, { id, caller }))
   }
 
@@ -79,7 +80,7 @@ export class WorkerManager {
       if (life !== undefined && (LIVE.has(life.entry.view.status) || !isRebuilt(life.entry))) {
         return { worker: await this.#withRoom(life, caller, () => life.resumeOrStart()), created: false }
       }
-      await this.#check(request)
+      await this.#check(request, caller.limits)
       return { worker: await this.#start(request, { id: newId('worker'), caller }), created: true }
     })
   }
@@ -279,7 +280,7 @@ export class WorkerManager {
       request,
       view: preparingWorker(request),
     }
-    const life = this.#keep(entry, request)
+    const life = this.#keep(entry, request, caller.limits)
     try {
       if (session_id !== undefined) await store.sessions.touch(session_id, caller)
       await store.workers.insert(entry)
@@ -307,36 +308,43 @@ export class WorkerManager {
     await forgetCommands(store, entry.id)
   }
 
-  #keep(entry: WorkerEntry, request: StartWorker): WorkerLife {
-    const life = new WorkerLife(this.#options, entry, request, () => this.#decide(request))
+  #keep(entry: WorkerEntry, request: StartWorker, limits?: CallerLimits): WorkerLife {
+    const life = new WorkerLife(this.#options, entry, request, () => this.#decide(request, limits))
     this.#lives.set(entry.name, life)
     return life
   }
 
   /** Refuses what policy or the world does not allow, before anything is made. */
-  async #check(request: StartWorker): Promise<void> {
+  async #check(request: StartWorker, limits: CallerLimits | undefined): Promise<void> {
     this.#options.gate.admit(request.session_id)
-    const decision = this.#decide(request)
-    await this.#options.volumes.check(decision.volumes)
-    await checkWorkspace(request.workspace, this.#options)
-    await requireApart(request.workspace, decision.volumes, this.#options.volumes)
+    const decision = this.#decide(request, limits)
+    const volumes = this.#options.volumes.within(decision.profile.hostRoots)
+    await volumes.check(decision.volumes)
+    await checkWorkspace(request.workspace, { ...this.#options, volumes })
+    await requireApart(request.workspace, decision.volumes, volumes)
   }
 
-  #decide(request: StartWorker): WorkerDecision {
+  #decide(request: StartWorker, limits?: CallerLimits): WorkerDecision {
     const { credentialSets, engineInfo, environmentPrefixes, images, profiles, volumes } = this.#options
-    const profile = profileFor(profiles, 'worker', request.profile)
+    const profile = profileFor(profiles, 'worker', request.profile, limits)
     requireNetwork(profile, request.network)
     requireRoot(profile, request.readonly_root)
     requireOpenFiles(profile, request.nofile.hard)
     requireCallerLabels(request.labels)
     requireOwnVariables(request.environment, environmentPrefixes)
-    images.requireAllowed(request)
+    images.requireAllowed(request, profile)
     requireCores(engineInfo, request.cpu_limit, 'cpu_limit')
-    if (request.gpu !== undefined) requireGpu(engineInfo)
+    requireMemory(engineInfo, memoryBytes(request))
+    requireWithin(profile, {
+      memoryMegabytes: memoryBytes(request) / 1024 ** 2,
+      cpus: request.cpu_limit,
+      pids: request.pids_limit,
+    })
+    if (request.gpu !== undefined) requireGpu(engineInfo, profile)
     return {
       profile,
-      volumes: volumes.decide(request.volumes),
-      credentials: credentialsFor(credentialSets, request.credentials),
+      volumes: volumes.within(profile.hostRoots).decide(request.volumes),
+      credentials: credentialsFor(credentialSets, request.credentials, profile.credentials),
     }
   }
 

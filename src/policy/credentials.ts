@@ -34,17 +34,21 @@ export interface CredentialSet {
 
 export type CredentialSets = ReadonlyMap<string, CredentialSet>
 
-/** The sets that a request names; an unknown one is denied. */
-export function credentialsFor(sets: CredentialSets, names: readonly string[]): CredentialSet[] {
+/** The sets that a request names; one that is unknown, or not among the `allowed`, is denied. */
+export function credentialsFor(
+  sets: CredentialSets,
+  names: readonly string[],
+  allowed: readonly string[] = [...sets.keys()],
+): CredentialSet[] {
   return [...new Set(names)].map((name) => {
-    const set = sets.get(name)
+    const set = allowed.includes(name) ? sets.get(name) : undefined
     if (set !== undefined) return set
-    const known = [...sets.keys()]
+    const known = [...sets.keys()].filter((candidate) => allowed.includes(candidate))
     throw new AppError('policy_denied', `There is no credential set "${name}" that this caller may use`, {
       rule: 'credentials',
       hint:
         known.length === 0
-          ? 'The operator configures them under "credentials" in the file that CO_CONFIG names.'
+          ? 'The operator configures them under "credentials" in the file that CO_CONFIG names, and who may use them.'
           : `Use one of: ${known.join(', ')}.`,
     })
   })

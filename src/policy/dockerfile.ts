@@ -2,8 +2,13 @@
  * What a Dockerfile may ask of a build. The daemon itself fetches what ADD and a syntax line name,
  * from the host's network, so both are refused.
  */
+import { posix } from 'node:path'
 import { AppError } from '../errors.ts'
 import { requireAllowedImage } from './images.ts'
+import { isClosedWorkingDir } from './working-dir.ts'
+
+/** Each list has to allow a base image. */
+type ImageLists = readonly (readonly string[])[]
 
 /** Lines that hand the file to another parser, or change how this one reads it. */
 const DIRECTIVE = /^\uFEFF?\s*(?:(?:#|\/\/)\s*(?:syntax|escape)\s*=|\{\s*"(?:syntax|escape)")/im
@@ -14,7 +19,7 @@ const REMOTE_SOURCE = /:\/\/|^git@|\.git(#|$)/i
 const RUN_OPTION = /^--(mount|network|security|device)\b/
 
 /** Refuses (`policy_denied`) remote sources and base images that are not allowed. */
-export function requireAllowedDockerfile(text: string, allowedImages: readonly string[]): void {
+export function requireAllowedDockerfile(text: string, allowedImages: ImageLists): void {
   if (DIRECTIVE.test(text)) deny('"syntax" and "escape" lines are not allowed')
   // Go and JavaScript do not agree on what divides words and begins a comment.
   if (UNUSUAL_SPACE.test(text)) deny('white space other than spaces, tabs and line ends is not allowed')
@@ -33,15 +38,17 @@ interface Instruction {
   raw: string
 }
 
-function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages: readonly string[]): void {
+function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages: ImageLists): void {
   const names = new Set<string>()
   let stages = 0
+  let folder = '/'
   for (const { keyword, flags, words, raw } of found) {
     if (keyword === 'FROM') {
       const [image = '', as, stage] = words
       requireBase(image, names, allowedImages)
       if (as?.toUpperCase() === 'AS' && stage !== undefined) names.add(stage.toLowerCase())
       stages += 1
+      folder = '/'
     }
     if (keyword === 'COPY' && UNCLEAR_FLAG.test(raw)) deny('quotes and backslashes in flags are not allowed')
     if (keyword === 'ADD' && raw.includes('\\')) deny('backslashes in ADD are not allowed')
@@ -58,14 +65,20 @@ function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages:
     if (keyword === 'RUN' && flags.some((flag) => RUN_OPTION.test(flag))) {
       deny('RUN with --mount, --network, --security or --device is not allowed')
     }
+    if (keyword === 'WORKDIR') {
+      if (raw.includes('$')) deny('WORKDIR with a variable is not allowed; write the folder out')
+      // Relative ones add up.
+      folder = posix.resolve(folder, words.join(' '))
+      if (isClosedWorkingDir(folder)) deny(`a WORKDIR under /proc, /sys or /dev is not allowed`)
+    }
     if (keyword === 'ONBUILD') deny('ONBUILD is not allowed')
   }
 }
 
-function requireBase(reference: string, stages: ReadonlySet<string>, allowedImages: readonly string[]): void {
+function requireBase(reference: string, stages: ReadonlySet<string>, allowedImages: ImageLists): void {
   if (stages.has(reference.toLowerCase()) || reference === 'scratch') return
   // An argument could stand for any image, so it passes only where every image does.
-  if (reference.includes('$') && !allowedImages.includes('*'))
+  if (reference.includes('$') && !allowedImages.every((patterns) => patterns.includes('*')))
     deny(`the base image "${reference}" depends on an argument`)
   if (!reference.includes('$')) requireAllowedImage(reference, allowedImages)
 }

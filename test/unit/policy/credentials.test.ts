@@ -17,9 +17,20 @@ describe('credentialsFor', () => {
     expect(error).toMatchObject({
       code: 'policy_denied',
       message: expect.stringContaining(`"${name}"`),
-      details: { hint: expect.stringContaining('git, cloud') },
+      details: { rule: 'credentials', hint: expect.stringContaining('git, cloud') },
     })
     expect(JSON.stringify([(error as Error).message, error])).not.toContain('hush-hush')
+  })
+
+  it('denies a set that is not among the allowed, and does not tell it', () => {
+    expect(credentialsFor(SETS, ['cloud'], ['cloud', 'ghost'])).toEqual([SETS.get('cloud')])
+    for (const name of ['git', 'ghost']) {
+      expect(thrown(() => credentialsFor(SETS, [name], ['cloud', 'ghost']))).toMatchObject({
+        code: 'policy_denied',
+        details: { rule: 'credentials', hint: expect.stringMatching(/: cloud\.$/) },
+      })
+    }
+    expect(thrown(() => credentialsFor(SETS, ['git'], []))).toMatchObject({ details: { rule: 'credentials' } })
   })
 
   it('tells who could configure one where there is none', () => {

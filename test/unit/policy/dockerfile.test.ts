@@ -6,9 +6,13 @@ import { thrown } from '../support/streams.ts'
 const ANY = ['*']
 const SOME = ['python:*', 'alpine']
 
-const check = (text: string, images: readonly string[] = ANY) => requireAllowedDockerfile(text, images)
+const check = (text: string, images: readonly string[] = ANY) => requireAllowedDockerfile(text, [images])
 function expectDenied(text: string, images: readonly string[] = ANY): void {
-  expect(thrown(() => check(text, images))).toMatchObject({ name: 'AppError', code: 'policy_denied' })
+  expect(thrown(() => check(text, images))).toMatchObject({
+    name: 'AppError',
+    code: 'policy_denied',
+    details: { rule: expect.stringMatching(/^(dockerfile|image)$/) },
+  })
 }
 const expectAllowed = (text: string, images: readonly string[] = ANY) => expect(check(text, images)).toBeUndefined()
 
@@ -207,5 +211,63 @@ describe('RUN', () => {
 describe('ONBUILD', () => {
   it.each(['ONBUILD RUN true', 'onbuild COPY a b', 'ON\\\nBUILD RUN true'])('is refused: %s', (instruction) => {
     expectDenied(`FROM alpine\n${instruction}`)
+  })
+})
+
+describe('WORKDIR', () => {
+  it.each([
+    'WORKDIR /app',
+    'WORKDIR app\nWORKDIR ../x',
+    'WORKDIR /process',
+    'WORKDIR /srv/proc/sys',
+    'WORKDIR "/a b"',
+    'workdir /',
+  ])('may be any folder of the image: %s', (lines) => {
+    expectAllowed(`FROM alpine\n${lines}`)
+  })
+
+  it.each([
+    'WORKDIR /proc',
+    'WORKDIR /proc/self/fd/8',
+    'workdir /sys/kernel',
+    'WORKDIR /dev/fd/7',
+    'WORKDIR proc/self/fd/8',
+    'WORKDIR /app/../proc/self',
+    'WORKDIR ../../proc',
+    'WORKDIR //proc/self',
+    'WORKDIR /app\nWORKDIR ../proc',
+    'WORKDIR /app\nWORKDIR ../../../sys',
+    'WORKDIR "/proc/self"',
+    "WORKDIR '/pr'oc",
+    'WORKDIR /pr\\oc',
+    'WORKDIR \\\n/proc',
+    'WORKDIR $X',
+    `WORKDIR /app/$\{X:-..}/proc`,
+  ])('is refused in the file systems of the kernel, and where a variable decides: %s', (lines) => {
+    expectDenied(`FROM alpine\n${lines}`)
+  })
+
+  it('begins at the root in each stage', () => {
+    expectAllowed('FROM alpine AS a\nWORKDIR /app\nFROM alpine\nWORKDIR data')
+    expectDenied('FROM alpine AS a\nWORKDIR /app\nFROM a\nWORKDIR ../proc')
+    expectDenied('FROM alpine\nWORKDIR /a\nFROM alpine\nWORKDIR proc')
+  })
+})
+
+describe('several lists of images', () => {
+  const lists =
+    (text: string, ...images: string[][]) =>
+    () =>
+      requireAllowedDockerfile(text, images)
+
+  it('have to allow each base image, all of them', () => {
+    expect(lists('FROM alpine', ['*'], ['alpine'])()).toBeUndefined()
+    expect(thrown(lists('FROM alpine', ['*'], ['python:*']))).toMatchObject({ details: { rule: 'image' } })
+    expect(lists('FROM alpine')()).toBeUndefined()
+  })
+
+  it('have to allow everything where an argument decides', () => {
+    expect(lists('FROM $B', ['*'], ['x', '*'])()).toBeUndefined()
+    expect(thrown(lists('FROM $B', ['*'], ['alpine']))).toMatchObject({ details: { rule: 'dockerfile' } })
   })
 })
