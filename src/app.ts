@@ -7,10 +7,16 @@ import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fas
 import type { SessionTokenDesk } from './access/session-tokens.ts'
 import type { HealthManager } from './managers/health-manager.ts'
 import { type Authenticator, access, type Owners } from './plugins/access.ts'
+import { Connections, connectionBounds } from './plugins/connections.ts'
+import { hostCheck } from './plugins/host-check.ts'
+import { DEFAULT_HTTP_LIMITS, HEAD_BYTES, type HttpLimits } from './plugins/http-limits.ts'
+import { jsonBody } from './plugins/json-body.ts'
 import { type MetricsOptions, metrics } from './plugins/metrics.ts'
 import { openapi } from './plugins/openapi.ts'
 import { answerFrameworkError, problemDetails } from './plugins/problems.ts'
 import { rateLimits } from './plugins/rate-limits.ts'
+import { requestBounds } from './plugins/request-bounds.ts'
+import { streamBounds } from './plugins/stream-bounds.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
 import { type EventRoutesOptions, eventRoutes } from './routes/events.ts'
 import { type ExecRoutesOptions, execRoutes } from './routes/execs.ts'
@@ -25,6 +31,7 @@ import { type WorkerRoutesOptions, workerRoutes } from './routes/workers.ts'
 
 const BODY_BYTES = 1024 * 1024
 const REQUESTS_PER_MINUTE = 6_000
+const CHECK_CONNECTIONS_MS = 5_000
 const LAST_ANSWERS_MS = 2_000
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
@@ -55,6 +62,10 @@ export interface AppOptions {
   /** Of each key that has no limit of its own. */
   requestsPerMinute?: number
   log: FastifyBaseLogger
+  /** By which names it is reached, beside addresses and names without a dot; none by default. */
+  allowedHosts?: readonly string[]
+  /** Where they differ from the defaults. */
+  httpLimits?: Partial<HttpLimits>
 }
 
 /** The HTTP service over its managers: plugins and routes, no I/O of its own. */
@@ -62,13 +73,28 @@ export async function buildApp({
   services,
   keys,
   requestsPerMinute = REQUESTS_PER_MINUTE,
+  allowedHosts = [],
+  httpLimits,
   log,
 }: AppOptions): Promise<FastifyInstance> {
   const closing = new AbortController()
+  const limits = { ...DEFAULT_HTTP_LIMITS, ...httpLimits }
+  const connections = new Connections(limits)
   const app = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     bodyLimit: BODY_BYTES,
+    http: {
+      maxHeaderSize: HEAD_BYTES,
+      headersTimeout: limits.headersMs,
+      connectionsCheckingInterval: Math.min(limits.headersMs / 2, CHECK_CONNECTIONS_MS),
+      // `hostCheck` refuses what has none, with a problem.
+      requireHostHeader: false,
+    },
+    keepAliveTimeout: limits.keepAliveMs,
+    // Uploads take as long as they take: `requestBounds` looks at their pace.
+    requestTimeout: 0,
+    clientErrorHandler: (error, socket) => connections.refuse(error, socket),
     // What is still open once `preClose` has waited is a caller who does not read.
     forceCloseConnections: true,
     requestIdHeader: false,
@@ -79,8 +105,6 @@ export async function buildApp({
     frameworkErrors: answerFrameworkError,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 2048 },
   }).withTypeProvider<ZodTypeProvider>()
-  // JSON is all that is read: text that is sent as such is told so.
-  app.removeContentTypeParser('text/plain')
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
 
@@ -111,8 +135,13 @@ export async function buildApp({
 
   await app.register(helmet, { contentSecurityPolicy: false, strictTransportSecurity: false })
   await app.register(problemDetails)
+  await app.register(connectionBounds, { connections })
+  await app.register(requestBounds, { limits })
+  await app.register(hostCheck, { allowedHosts })
   await app.register(access, { authenticator: keys, owners: services.owners })
   await app.register(rateLimits, { requestsPerMinute })
+  await app.register(jsonBody)
+  await app.register(streamBounds, { limits, callerOf: ({ caller, ip }) => caller.keyId ?? ip })
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
 

@@ -21,6 +21,12 @@ export interface Config {
   readonly keysFile: string | undefined
   /** Of each key that has no bound of its own. */
   readonly requestsPerMinute: number
+  /** Names by which callers reach the service, beside those without a dot; lower case, `*` for any. */
+  readonly allowedHosts: readonly string[]
+  /** Connections at once. */
+  readonly maxConnections: number
+  /** Streams that one caller has open at once. */
+  readonly maxStreams: number
   readonly dockerHost: string
   /** Folder with the client's TLS files, where the engine is reached by TLS. */
   readonly dockerCertPath: string | undefined
@@ -58,6 +64,8 @@ export interface WorkerLimits {
 
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
 
+const HOST_NAME = /^[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?$/
+
 const integer = (min: number, max: number) =>
   z.string().regex(/^\d+$/, `a whole number from ${min} to ${max}`).transform(Number).pipe(z.number().min(min).max(max))
 
@@ -71,6 +79,15 @@ const list = z.string().transform((text) =>
 const Variables = z.object({
   CO_HOST: z.string().min(1).default('127.0.0.1'),
   CO_PORT: integer(0, 65_535).default(8086),
+  CO_ALLOWED_HOSTS: list
+    .transform((names) => names.map((name) => name.toLowerCase().replace(/\.$/, '')))
+    .refine(
+      (names) => names.every((name) => name === '*' || HOST_NAME.test(name)),
+      'names such as api.example.org, or *',
+    )
+    .default([]),
+  CO_MAX_CONNECTIONS: integer(16, 65_535).default(1024),
+  CO_MAX_STREAMS: integer(1, 65_535).default(256),
   DOCKER_HOST: z.string().min(1).default('unix:///var/run/docker.sock'),
   DOCKER_TLS_VERIFY: z.string().optional(),
   DOCKER_CERT_PATH: z.string().optional(),
@@ -145,6 +162,9 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     loopback: onLoopback,
     keysFile: variables.CO_KEYS_FILE,
     requestsPerMinute: variables.CO_REQUESTS_PER_MINUTE,
+    allowedHosts: variables.CO_ALLOWED_HOSTS,
+    maxConnections: variables.CO_MAX_CONNECTIONS,
+    maxStreams: variables.CO_MAX_STREAMS,
     dockerHost: variables.DOCKER_HOST,
     dockerCertPath: variables.DOCKER_TLS_VERIFY ? (variables.DOCKER_CERT_PATH ?? '.') : undefined,
     dataDir: variables.CO_DATA_DIR,

@@ -26,7 +26,9 @@ async function main(): Promise<void> {
   const hostPaths = await HostPaths.detect(engine.containers)
   const services = buildServices({ config, engine, engineInfo, store, hostPaths, log })
   const keys = await openKeys(config, store, log)
-  const app = await buildApp({ services, keys, requestsPerMinute: config.requestsPerMinute, log })
+  const { allowedHosts, requestsPerMinute, maxConnections, maxStreams } = config
+  const httpLimits = { maxConnections, maxStreams }
+  const app = await buildApp({ services, keys, requestsPerMinute, allowedHosts, httpLimits, log })
 
   closeWithGrace({ delay: config.drainSeconds * 1000 + SHUTDOWN_MARGIN_MS, logger: false }, async ({ signal, err }) => {
     if (err) log.fatal({ event: 'service.broke', err }, 'the service failed')

@@ -33,7 +33,7 @@ beforeAll(async () => {
     keys: { authenticate: async (bearer) => CALLERS[bearer] },
   })
 })
-afterAll(() => service.stop())
+afterAll(() => service[Symbol.asyncDispose]())
 
 const as = (key: string) => (method: string, url: string, body?: object) =>
   service.call(method, url, body, { authorization: `Bearer ${key}` })

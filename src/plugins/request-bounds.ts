@@ -1,0 +1,70 @@
+/** What a request may be before its content counts: the size of its head, and the pace of its body. */
+import type { IncomingMessage } from 'node:http'
+import { finished, PassThrough, type Readable } from 'node:stream'
+import fp from 'fastify-plugin'
+import { AppError } from '../errors.ts'
+import { HEADERS, type HttpLimits, QUERY_PARAMETERS, URL_BYTES } from './http-limits.ts'
+
+const CHECKS_PER_GRACE = 10
+const BODYLESS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'])
+
+export const requestBounds = fp<{ limits: HttpLimits }>(async (app, { limits }) => {
+  app.addHook('onRequest', async ({ raw }) => checkHead(raw))
+
+  app.addHook('preParsing', async (request, _reply, payload) => {
+    // Most bodies come with their head.
+    const isWhole = request.raw.complete || BODYLESS.has(request.method)
+    return isWhole ? payload : paced(request.raw, limits)
+  })
+
+  app.addHook('onResponse', async ({ raw }) => {
+    // What was answered before its body came may go on sending it; for as long as it does, a connection is taken.
+    if (raw.complete !== false || raw.socket.destroyed) return
+    setTimeout(() => {
+      if (!raw.complete) raw.socket.destroy()
+    }, limits.lingerMs).unref()
+  })
+})
+
+function checkHead({ rawHeaders, url = '', method }: IncomingMessage): void {
+  // A whole URL names a host of its own beside that of the Host header.
+  if (!url.startsWith('/') && !(method === 'OPTIONS' && url === '*')) {
+    throw new AppError('validation_failed', 'A request is for a path, which begins with "/"')
+  }
+  // Node would drop what is beyond a count of its own, and leave a request with other headers than it had.
+  if (rawHeaders.length > 2 * HEADERS) {
+    throw new AppError('headers_too_large', `The request has more than ${HEADERS} headers`)
+  }
+  if (url.length > URL_BYTES) throw new AppError('validation_failed', 'The URL is longer than 8 KiB')
+  if (url.split('&', QUERY_PARAMETERS + 1).length > QUERY_PARAMETERS) {
+    throw new AppError('validation_failed', `The URL has more than ${QUERY_PARAMETERS} parameters`)
+  }
+}
+
+/**
+ * A body that fails with `request_timeout` where its caller does not keep up the pace. Only time in which
+ * the service is ready for more counts: an upload into a slow container is not its caller's fault.
+ */
+function paced(raw: IncomingMessage, { bodyGraceMs, bodyBytesPerSecond }: HttpLimits): Readable {
+  const body = new PassThrough()
+  let received = 0
+  let waitedMs = 0
+  let lastMs = performance.now()
+  const check = setInterval(() => {
+    const nowMs = performance.now()
+    if (!body.writableNeedDrain) waitedMs += nowMs - lastMs
+    lastMs = nowMs
+    if (waitedMs <= bodyGraceMs + (received / bodyBytesPerSecond) * 1000) return
+    raw.unpipe(body)
+    body.destroy(new AppError('request_timeout', 'The body of the request did not come in time'))
+  }, bodyGraceMs / CHECKS_PER_GRACE)
+  body.once('close', () => clearInterval(check))
+  raw.on('data', (chunk: Buffer) => {
+    received += chunk.length
+  })
+  raw.pipe(body)
+  finished(raw, { writable: false }, (error) => {
+    if (error) body.destroy(error)
+  })
+  return body
+}
