@@ -15,8 +15,9 @@ const ROOMS = {
   routes: ['managers', 'access', ...GROUND],
   plugins: GROUND,
   // Commands of the operator, each a program of its own.
-  cli: ['access', 'config', ...GROUND],
+  cli: ['access', 'audit', 'config', ...GROUND],
   access: ['store', ...GROUND],
+  audit: GROUND,
   managers: ['engine', 'store', 'policy', ...GROUND],
   // Policy writes the engine's typed specs, and touches no engine.
   policy: ['engine/spec', ...GROUND],

@@ -29,6 +29,7 @@ const STATUS_OF = {
   overloaded: 503,
   disk_low: 503,
   store_unavailable: 503,
+  audit_unavailable: 503,
   health_check_timeout: 504,
 } as const satisfies Record<string, number>
 

@@ -37,6 +37,7 @@ describe('statusOf', () => {
       overloaded: 503,
       disk_low: 503,
       store_unavailable: 503,
+      audit_unavailable: 503,
       health_check_timeout: 504,
     })
   })
