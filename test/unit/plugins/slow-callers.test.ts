@@ -141,7 +141,7 @@ describe('a body', () => {
     const slowlyRead = (app: FastifyInstance) =>
       void app.register(async (inner) => {
         inner.addContentTypeParser('application/octet-stream', (_request, payload, done) => done(null, payload))
-        inner.post('/slow', async (request) => {
+        inner.post('/slow', { config: { access: 'public' } }, async (request) => {
           await sleep(600)
           for await (const chunk of request.body as AsyncIterable<Buffer>) arrived += chunk.length
           return { arrived }
