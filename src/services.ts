@@ -57,7 +57,8 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const gate = new SessionGate([() => engine.availability.require('making a container'), () => disk.requireRoom()])
   const quotas = new SessionQuotas({ sessions: store.sessions, operator: config.sessionQuotas })
   const docker = new DockerManager({ engine, instance, log, cores: engineInfo.cores })
-  const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, log })
+  const { isolation } = engineInfo.capabilities
+  const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, isolation, log })
   const { allowedImages, allowBuild } = config
   const images = new ImageManager({ engine, instance, allowedImages, allowBuild, log })
   const policy = { allowedHostRoots: config.allowedHostRoots, sharedVolumes: config.sharedVolumes }
@@ -117,7 +118,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, workers, execs, log })
   const rebuilder = new StoreRebuilder({ engine, store, docker, networks, hostPaths, log })
   const engineWatch = new EngineWatch({ engine, store, docker, queue, reconciler, log })
-  const health = new HealthManager({ engine, engineInfo, store, queue, relics, gate, disk })
+  const health = new HealthManager({ engine, engineInfo, store, queue, relics, networks, gate, disk })
   return {
     docker,
     owners: store.ownership,
@@ -153,6 +154,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
       }
       await disk.look()
       await reconciler.recover()
+      await networks.inspectIsolation(await docker.list())
       disk.begin()
       engineWatch.begin()
       reconciler.begin()

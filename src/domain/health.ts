@@ -14,6 +14,19 @@ export const Health = named(
       error: z.string().nullable(),
     }),
     disk: z.object({ low: z.boolean().describe('New work is refused until there is room') }),
+    isolation: z
+      .object({
+        session_networks: z.enum(['gateway_isolated', 'inhibit_ipv4', 'none']),
+        verified: z.boolean().describe('A network was seen with it since the service started'),
+        datagrams: z
+          .enum(['refused', 'taken', 'unknown'])
+          .describe(
+            'Whether the host takes datagrams from them, to which no answer comes back; unknown where the service does not run on it',
+          ),
+        weaker: z.number().int().describe('Networks in use that reach the host: another version made them'),
+      })
+      .optional()
+      .describe('What shuts session networks and the bridge of workers off from the host'),
     counts: z.object({
       tools_queued: z.number().int(),
       tools_running: z.number().int(),

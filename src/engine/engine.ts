@@ -13,7 +13,7 @@
 import type { Readable, Writable } from 'node:stream'
 import type { Labels } from '../labels.ts'
 import type { Availability } from './availability.ts'
-import type { ContainerSpec, NetworkSpec } from './spec.ts'
+import type { ContainerSpec, NetworkIsolation, NetworkSpec } from './spec.ts'
 
 export interface Engine {
   readonly containers: Containers
@@ -63,6 +63,8 @@ export interface EngineCapabilities {
   gpu: boolean
   /** Inspect tells whether the kernel killed for memory. */
   oomFlag: boolean
+  /** The strongest that it can give a network, by its name and version. */
+  isolation: NetworkIsolation
 }
 
 export type OutputStream = 'stdout' | 'stderr'
@@ -267,7 +269,10 @@ export interface NetworkState {
   name: string
   labels: Labels
   internal: boolean
+  /** As it was asked for: an engine keeps an option that it does not know, and does nothing. */
+  isolation: NetworkIsolation
   subnets: readonly string[]
+  /** What its containers take for their way out; nobody has the address where the bridge has none. */
   gateway: string | undefined
   createdAt: Date
   /** Ids of the containers that are attached and running. */

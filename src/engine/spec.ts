@@ -99,10 +99,22 @@ export interface GpuSpec {
   driver: string
 }
 
+/**
+ * What keeps a bridge's containers from the engine's host. A bridge has an address there by default, by
+ * which they reach whatever listens on all addresses.
+ *
+ * - `gateway_isolated`: the engine gives the bridge no address, and its containers no way to one (28 and later);
+ * - `inhibit_ipv4`: the bridge gets no address;
+ * - `none`: nothing does.
+ */
+export type NetworkIsolation = 'gateway_isolated' | 'inhibit_ipv4' | 'none'
+
 export interface NetworkSpec {
   name: string
   /** IPv4 CIDR. */
   subnet: string
+  /** Toward the host, of an internal network; `none` where absent. */
+  isolation?: NetworkIsolation
   /** Without a route to the outside. */
   internal: boolean
   /** Its containers do not reach each other either. */

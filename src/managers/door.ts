@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
-import { networkInterfaces } from 'node:os'
 import { Duplex, Readable } from 'node:stream'
 import type { Engine, Exec } from '../engine/engine.ts'
+import { hostAddressesOn } from './host-bridge.ts'
 import { BUSYBOX } from './toolbox-programs.ts'
 
 /** A port of a running container, and the network that it is on. */
@@ -14,9 +14,20 @@ export interface DoorTarget {
 }
 
 /**
- * The one way into a container's port: straight to its address where this process shares the engine's
- * network, else through `nc` of the toolbox, run inside the container. So the service never joins a
- * session's network, and works in a container of its own or far from the engine.
+ * Runs its arguments until they succeed, after pauses of 5 ms and then longer, for about 1.5 s: a `nc` that
+ * is refused has read nothing of what it is to send.
+ */
+const PATIENT = `pause=5000
+until "$0" "$@"; do
+  [ $pause -gt 400000 ] && exit 1
+  ${BUSYBOX} usleep $pause
+  pause=$((pause * 5 / 4))
+done 2>/dev/null`
+
+/**
+ * The one way into a container's port: through `nc` of the toolbox, run inside the container, since an
+ * isolated network has no address of the host; straight to its address where there is one. So the service
+ * never joins a session's network, and works in a container of its own or far from the engine.
  */
 export class Door {
   readonly #engine: Engine
@@ -25,17 +36,21 @@ export class Door {
     this.#engine = engine
   }
 
-  /** A connection to the port; it fails as a socket does, by `error` or an early end. */
-  async dial(target: DoorTarget, signal: AbortSignal): Promise<Duplex> {
+  /**
+   * A connection to the port; it fails as a socket does, by `error` or an early end. With `patience`, a
+   * port that refuses may be tried for up to about 1.5 seconds, where a try from outside costs more.
+   */
+  async dial(target: DoorTarget, signal: AbortSignal, { patience = false } = {}): Promise<Duplex> {
     return isLocal(target)
       ? connect({ host: target.address, port: target.port, signal })
-      : this.#throughExec(target, signal)
+      : this.#throughExec(target, signal, patience)
   }
 
-  async #throughExec(target: DoorTarget, signal: AbortSignal): Promise<Duplex> {
-    const exec = await this.#engine.containers.exec(target.containerId, {
-      // -w bounds the wait for a connection, and for the far end once this end has closed.
-      command: [BUSYBOX, 'nc', '-w', '5', target.address, String(target.port)],
+  async #throughExec({ address, containerId, port }: DoorTarget, signal: AbortSignal, patience: boolean) {
+    // -w bounds the wait for a connection, and for the far end once this end has closed.
+    const nc = [BUSYBOX, 'nc', '-w', '5', address, String(port)]
+    const exec = await this.#engine.containers.exec(containerId, {
+      command: patience ? [BUSYBOX, 'sh', '-c', PATIENT, ...nc] : nc,
       stdin: true,
       signal,
     })
@@ -45,13 +60,9 @@ export class Door {
   }
 }
 
-/**
- * True where the bridge of the target's network is an interface of this machine: its name bears the
- * network's id, so a network of another engine with the same range is not mistaken for it.
- */
+/** True where this machine has an address on the target's network: that network is not isolated from it. */
 function isLocal({ networkId, gateway }: DoorTarget): boolean {
-  const bridge = networkInterfaces()[`br-${networkId.slice(0, 12)}`]
-  return bridge?.some((entry) => entry.address === gateway) ?? false
+  return hostAddressesOn(networkId).includes(gateway)
 }
 
 async function* stdoutOf(exec: Exec): AsyncGenerator<Buffer> {

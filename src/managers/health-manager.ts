@@ -4,6 +4,7 @@ import { messageOf } from '../errors.ts'
 import type { Store } from '../store/store.ts'
 import { VERSION } from '../version.ts'
 import type { DiskWatch } from './disk-watch.ts'
+import type { NetworkManager } from './network-manager.ts'
 import type { RunQueue } from './queue.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { SessionGate } from './session-gate.ts'
@@ -14,6 +15,7 @@ export interface HealthManagerOptions {
   store: Store
   queue: Pick<RunQueue, 'waiting' | 'running'>
   relics: RelicManager
+  networks: Pick<NetworkManager, 'isolation'>
   gate: SessionGate
   disk: DiskWatch
 }
@@ -27,7 +29,8 @@ export class HealthManager {
   }
 
   async check(): Promise<Health> {
-    const { disk, engineInfo, gate, queue, relics, store } = this.#options
+    const { disk, engineInfo, gate, networks, queue, relics, store } = this.#options
+    const { inForce, ...seen } = networks.isolation
     const [error, sessions] = await Promise.all([this.#engineError(), store.sessions.count()])
     return {
       status: error !== null ? 'unhealthy' : gate.draining || disk.isLow ? 'degraded' : 'healthy',
@@ -40,6 +43,7 @@ export class HealthManager {
         error,
       },
       disk: { low: disk.isLow },
+      isolation: { session_networks: inForce, ...seen },
       counts: { tools_queued: queue.waiting, tools_running: queue.running, relics: relics.count, sessions },
       version: VERSION,
       uptime_seconds: Math.round(process.uptime() * 10) / 10,

@@ -20,7 +20,11 @@ export class HealthPoller {
   }
 
   /** One question: a 2xx within two seconds is healthy. Never rejects. */
-  async probe(target: DoorTarget, path: string, signal?: AbortSignal): Promise<Probe> {
+  probe(target: DoorTarget, path: string, signal?: AbortSignal): Promise<Probe> {
+    return this.#ask(target, path, signal, false)
+  }
+
+  async #ask(target: DoorTarget, path: string, signal: AbortSignal | undefined, patience: boolean): Promise<Probe> {
     const at = timestamp()
     const began = performance.now()
     const deadline = AbortSignal.any([AbortSignal.timeout(PROBE_TIMEOUT_MS), ...(signal ? [signal] : [])])
@@ -28,7 +32,7 @@ export class HealthPoller {
     let error: string | null = null
     let connection: Duplex | undefined
     try {
-      connection = await this.#door.dial(target, deadline)
+      connection = await this.#door.dial(target, deadline, { patience })
       status = await statusOf(connection, target, path, deadline)
       if (status >= 300 && status < 400) error = 'it answered a redirect, and none is followed'
       else if (status >= 400 || status < 200) error = `it answered ${status}`
@@ -57,7 +61,7 @@ export class HealthPoller {
     onProbe: (probe: Probe) => void,
   ): Promise<void> {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * PAUSE_GROWTH, LONGEST_PAUSE_MS)) {
-      const probe = await this.probe(target, path, signal)
+      const probe = await this.#ask(target, path, signal, true)
       signal.throwIfAborted()
       onProbe(probe)
       if (probe.healthy) return

@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { Engine, NetworkState } from '../engine/engine.ts'
+import type { NetworkIsolation } from '../engine/spec.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
-import { decodeLabels, encodeLabels, ownedBy } from '../labels.ts'
+import { decodeLabels, encodeLabels, type Ownership, ownedBy } from '../labels.ts'
+import { type Datagrams, hostAddressesOn, refuseDatagrams } from './host-bridge.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
 import { capacityOf, freeSubnets } from './subnets.ts'
@@ -11,7 +13,7 @@ export interface ManagedNetwork {
   id: string
   name: string
   subnet: string | undefined
-  gateway: string | undefined
+  isolation: NetworkIsolation
   createdAt: Date
 }
 
@@ -27,6 +29,17 @@ interface NetworkIntent {
   prefix: number
   /** Its containers do not reach each other. */
   isolated: boolean
+}
+
+/** What shuts session networks and the workers' bridge off from the host, as far as this process has seen. */
+export interface IsolationReport {
+  /** What new networks get. */
+  inForce: NetworkIsolation
+  /** A network was seen with it. */
+  verified: boolean
+  datagrams: Datagrams
+  /** Networks of ours that are in use with less, made before by another version. */
+  weaker: number
 }
 
 const SESSION_PREFIX = 27
@@ -46,9 +59,16 @@ export class NetworkManager {
   readonly #internal = new InFlight<ManagedNetwork>()
   /** Ranges of creations under way, which the engine does not list yet. */
   readonly #reserved = new Set<string>()
+  /** Names of networks that are in use with less isolation than new ones get. */
+  readonly #weaker = new Set<string>()
+  readonly #isolation: NetworkIsolation
+  #verified = false
+  #datagrams: Datagrams = 'unknown'
   #nextIndex = 0
 
-  constructor(options: { engine: Engine; instance: string; range: string; log: Log }) {
+  /** `isolation` is what the engine has, by its version; new networks are looked at to see whether it holds. */
+  constructor(options: { engine: Engine; instance: string; range: string; log: Log; isolation: NetworkIsolation }) {
+    this.#isolation = options.isolation
     this.#engine = options.engine
     this.#instance = options.instance
     this.#range = options.range
@@ -59,7 +79,10 @@ export class NetworkManager {
   ensure(sessionId: string): Promise<SessionNetwork> {
     return this.#creations.share(sessionId, async () => {
       const present = await this.get(sessionId)
-      if (present !== undefined) return present
+      if (present !== undefined) {
+        await this.#shutOff(present)
+        return present
+      }
       const intent = { session: sessionId, prefix: SESSION_PREFIX, isolated: false }
       const name = `session_${sessionId}`
       const made = await this.#createAlone({ ...intent, name })
@@ -81,10 +104,47 @@ export class NetworkManager {
       const [present] = (await this.#engine.networks.list(ownedBy(this.#instance, 'network'))).filter(
         (network) => network.name === name,
       )
-      if (present !== undefined) return managedNetwork(present)
+      if (present !== undefined) {
+        await this.#shutOff(managedNetwork(present))
+        return managedNetwork(present)
+      }
       const prefix = capacityOf(this.#range, INTERNAL_PREFIX) > 0 ? INTERNAL_PREFIX : SESSION_PREFIX
       return this.#create({ name, session: undefined, prefix, isolated: true })
     })
+  }
+
+  get isolation(): IsolationReport {
+    return {
+      inForce: this.#isolation,
+      verified: this.#verified,
+      datagrams: this.#datagrams,
+      weaker: this.#weaker.size,
+    }
+  }
+
+  /**
+   * Looks over the networks that are there, and tells what isolates them. One that is less isolated than
+   * a new one would be (another version made it) is removed where no container of ours was made for it,
+   * and made anew when it is needed; otherwise it stays, and the log and the report say so.
+   */
+  async inspectIsolation(containers: readonly { owner: Pick<Ownership, 'kind' | 'session'> }[]): Promise<void> {
+    for (const state of await this.#engine.networks.list(ownedBy(this.#instance, 'network'))) {
+      const network = managedNetwork(state)
+      const session = decodeLabels(state.labels)?.session
+      // A container that was stopped asks for the very network that it was made for.
+      const isInUse = containers.some(({ owner }) =>
+        session === undefined ? owner.kind === 'worker' : owner.session === session,
+      )
+      if (network.isolation === this.#isolation) await this.#shutOff(network)
+      else if (isInUse) this.#noteWeaker(network)
+      else await this.remove(network)
+    }
+    this.#log[this.#isolation === 'none' ? 'warn' : 'info'](
+      { event: 'networks.isolation', ...this.isolation },
+      this.#isolation === 'none'
+        ? 'session networks reach the services of this host: the engine has nothing to shut them off'
+        : 'session networks are shut off from the host',
+    )
   }
 
   /** Removes the internal bridge where nobody is attached and it is old enough to be removed. */
@@ -134,6 +194,7 @@ export class NetworkManager {
       const state = await this.#engine.networks.inspect(network.id)
       if (state === undefined) return false
       for (const containerId of state.containers) await this.#engine.networks.disconnect(network.id, containerId)
+      this.#weaker.delete(network.name)
       try {
         failpoint('network.remove')
         const removed = await this.#engine.networks.remove(network.id)
@@ -174,7 +235,14 @@ export class NetworkManager {
       if (prefix === SESSION_PREFIX) this.#nextIndex = index + 1
       try {
         failpoint('network.create')
-        const id = await this.#engine.networks.create({ name, subnet: cidr, internal: true, isolated, labels })
+        const id = await this.#engine.networks.create({
+          name,
+          subnet: cidr,
+          internal: true,
+          isolation: this.#isolation,
+          isolated,
+          labels,
+        })
         failpoint('network.created')
         this.#log.info(
           { event: 'network.created', network: name, session_id: session, subnet: cidr },
@@ -182,6 +250,7 @@ export class NetworkManager {
         )
         const state = await this.#engine.networks.inspect(id)
         if (state === undefined) throw new AppError('engine_error', `Network ${name} vanished while it was being made`)
+        await this.#shutOff(managedNetwork(state))
         return managedNetwork(state)
       } catch (error) {
         if (isEngineFault(error, 'subnet_overlap') && ++tries < SUBNET_TRIES) continue
@@ -203,6 +272,34 @@ export class NetworkManager {
         retryAfterSeconds: 30,
         hint: 'Clean up sessions that have ended; CO_SESSION_SUBNETS sets the range.',
       },
+    )
+  }
+
+  /** Sees whether a network is isolated as it should be, and does what the host's side of it needs. */
+  async #shutOff(network: ManagedNetwork): Promise<void> {
+    const hostAddresses = hostAddressesOn(network.id)
+    if (network.isolation !== this.#isolation || (this.#isolation !== 'none' && hostAddresses.length > 0)) {
+      this.#noteWeaker(network, hostAddresses)
+      return
+    }
+    this.#verified = this.#isolation !== 'none'
+    if (!this.#verified) return
+    const datagrams = await refuseDatagrams(network.id)
+    if (datagrams === 'taken' && this.#datagrams !== 'taken') {
+      this.#log.warn(
+        { event: 'networks.datagrams_taken', network: network.name },
+        'the host takes datagrams from session networks: set net.ipv4.conf.all.rp_filter to 1 or 2',
+      )
+    }
+    this.#datagrams = datagrams
+  }
+
+  #noteWeaker({ name, isolation }: ManagedNetwork, hostAddresses: readonly string[] = []): void {
+    if (this.#weaker.has(name)) return
+    this.#weaker.add(name)
+    this.#log.warn(
+      { event: 'network.weaker', network: name, isolation, host_addresses: hostAddresses },
+      'a network in use reaches the host: clean its session up, or start its workers anew',
     )
   }
 
@@ -232,7 +329,7 @@ function managedNetwork(state: NetworkState): ManagedNetwork {
     id: state.id,
     name: state.name,
     subnet: state.subnets[0],
-    gateway: state.gateway,
+    isolation: state.isolation,
     createdAt: state.createdAt,
   }
 }

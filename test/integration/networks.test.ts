@@ -12,7 +12,7 @@ let engine: DockerEngine
 function manager(range: string): NetworkManager {
   const instance = randomUUID()
   instances.push(instance)
-  return new NetworkManager({ engine, instance, range, log })
+  return new NetworkManager({ engine, instance, range, isolation: 'inhibit_ipv4', log })
 }
 
 beforeAll(async () => {

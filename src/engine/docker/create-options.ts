@@ -1,9 +1,23 @@
 /** The one place where the body of a create call is built: typed fields and constants, nothing else. */
-import type { ContainerSpec, HealthcheckSpec, MountSpec, NetworkSpec } from '../spec.ts'
+import type { ContainerSpec, HealthcheckSpec, MountSpec, NetworkIsolation, NetworkSpec } from '../spec.ts'
 
 const LOG_FILE_BYTES = '10m'
 const LOG_FILES = '3'
 const SHM_BYTES = 64 * 1024 * 1024
+
+/**
+ * Of a container without a way out. The engine's resolver answers the names of its network itself, and
+ * passes others on; where the host's own resolver is on a loopback address, an engine before 26 asks it
+ * even for an internal network, which leaks what is in the name (CVE-2024-29018). So others are
+ * passed to the container's own loopback. These engines answer nothing then, and the options tell how
+ * long that is waited for: a name without a dot is not passed on at all, one with a dot fails in 2 s.
+ */
+const RESOLVER = {
+  Dns: ['127.0.0.1'],
+  // None: the host's search domains are its own affair.
+  DnsSearch: ['.'],
+  DnsOptions: ['ndots:1', 'timeout:1', 'attempts:2'],
+}
 
 /** Body of `POST /containers/create` (API 1.41 and later). */
 export function createContainerBody(spec: ContainerSpec): object {
@@ -59,6 +73,7 @@ export function createContainerBody(spec: ContainerSpec): object {
       ),
       Mounts: spec.mounts.map(mount),
       NetworkMode: spec.network.mode === 'network' ? spec.network.networkId : spec.network.mode,
+      ...(spec.network.mode === 'bridge' ? {} : RESOLVER),
       PublishAllPorts: false,
       PortBindings: Object.fromEntries(
         spec.ports.map((port) => [
@@ -121,6 +136,19 @@ function deviceRequest(gpu: NonNullable<ContainerSpec['gpu']>): object {
   }
 }
 
+const ISOLATING_OPTIONS: Readonly<Record<NetworkIsolation, Readonly<Record<string, string>>>> = {
+  gateway_isolated: { 'com.docker.network.bridge.gateway_mode_ipv4': 'isolated' },
+  inhibit_ipv4: { 'com.docker.network.bridge.inhibit_ipv4': 'true' },
+  none: {},
+}
+
+/** What a network's options say of its isolation. */
+export function isolationOf(options: Readonly<Record<string, string>>): NetworkIsolation {
+  const isGiven = (isolation: NetworkIsolation) =>
+    Object.entries(ISOLATING_OPTIONS[isolation]).every(([name, value]) => options[name] === value)
+  return (['gateway_isolated', 'inhibit_ipv4'] as const).find(isGiven) ?? 'none'
+}
+
 /** Body of `POST /networks/create`. */
 export function createNetworkBody(spec: NetworkSpec): object {
   return {
@@ -131,7 +159,10 @@ export function createNetworkBody(spec: NetworkSpec): object {
     Internal: spec.internal,
     EnableIPv6: false,
     IPAM: { Driver: 'default', Config: [{ Subnet: spec.subnet }] },
-    ...(spec.isolated ? { Options: { 'com.docker.network.bridge.enable_icc': 'false' } } : {}),
+    Options: {
+      ...ISOLATING_OPTIONS[spec.isolation ?? 'none'],
+      ...(spec.isolated ? { 'com.docker.network.bridge.enable_icc': 'false' } : {}),
+    },
     Labels: { ...spec.labels },
   }
 }

@@ -4,6 +4,7 @@ import { EngineError } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type { Availability } from '../availability.ts'
 import type { Engine, EngineEvent, EngineInfo } from '../engine.ts'
+import type { NetworkIsolation } from '../spec.ts'
 import { Breaker } from './breaker.ts'
 import { ControlClient, checked } from './control-client.ts'
 import { DockerContainers, labelFilter } from './docker-containers.ts'
@@ -113,6 +114,7 @@ export class DockerEngine implements Engine {
         gpu: info.Runtimes?.['nvidia'] !== undefined,
         // Podman 4 never sets the flag.
         oomFlag: !(podman && version.Version.startsWith('4.')),
+        isolation: podman ? 'none' : strongestIsolation(version.Version),
       },
     }
   }
@@ -166,6 +168,11 @@ function negotiate(newest: string, oldest: string): string {
     )
   }
   return agreed
+}
+
+/** Of Docker's bridges. An older one keeps the newer option too, and does nothing about it. */
+export function strongestIsolation(version: string): NetworkIsolation {
+  return Number.parseInt(version, 10) >= 28 ? 'gateway_isolated' : 'inhibit_ipv4'
 }
 
 function minor(version: string): number {

@@ -4,7 +4,7 @@ import type { Labels } from '../../labels.ts'
 import type { NetworkState, Networks } from '../engine.ts'
 import type { NetworkSpec } from '../spec.ts'
 import type { ControlClient } from './control-client.ts'
-import { createNetworkBody } from './create-options.ts'
+import { createNetworkBody, isolationOf } from './create-options.ts'
 import { carries, labelFilter } from './docker-containers.ts'
 import { FullId, fullId, requireSame } from './ids.ts'
 import { Instant } from './state.ts'
@@ -14,6 +14,7 @@ const NetworkDetails = z.looseObject({
   Name: z.string().min(1),
   Created: Instant,
   Internal: z.boolean(),
+  Options: z.record(z.string(), z.string()).nullish(),
   Labels: z.record(z.string(), z.string()).nullish(),
   IPAM: z
     .looseObject({
@@ -96,6 +97,7 @@ function stateOf(details: z.infer<typeof NetworkDetails>): NetworkState {
     name: details.Name,
     labels: details.Labels ?? {},
     internal: details.Internal,
+    isolation: isolationOf(details.Options ?? {}),
     subnets: ranges.flatMap((range) => (range.Subnet ? [range.Subnet] : [])),
     gateway: ranges.find((range) => range.Gateway)?.Gateway,
     createdAt: new Date(details.Created),

@@ -51,7 +51,7 @@ export class MemoryEngine implements Engine {
       memoryBytes: 8 * 1024 ** 3,
       storageDriver: 'memory',
       dataRoot: '',
-      capabilities: { gpu: this.#gpu, oomFlag: true },
+      capabilities: { gpu: this.#gpu, oomFlag: true, isolation: 'inhibit_ipv4' },
     }
   }
 

@@ -48,8 +48,8 @@ export class MemoryNetworks implements Networks {
 }
 
 function stateOf({ id, spec, gateway, createdAt }: MemoryNetwork): NetworkState {
-  const { name, labels, internal, subnet } = spec
-  return { id, name, labels, internal, subnets: [subnet], gateway, createdAt, containers: [] }
+  const { name, labels, internal, isolation = 'none', subnet } = spec
+  return { id, name, labels, internal, isolation, subnets: [subnet], gateway, createdAt, containers: [] }
 }
 
 function rangeOf(cidr: string): [first: number, last: number] {

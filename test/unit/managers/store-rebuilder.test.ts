@@ -42,7 +42,7 @@ async function loseDatabase(): Promise<void> {
 function rebuild(): Promise<void> {
   const { instance } = store
   const docker = new DockerManager({ engine, instance, log })
-  const networks = new NetworkManager({ engine, instance, range: '10.213.0.0/16', log })
+  const networks = new NetworkManager({ engine, instance, range: '10.213.0.0/16', isolation: 'inhibit_ipv4', log })
   return new StoreRebuilder({ engine, store, docker, networks, hostPaths: new HostPaths(), log }).rebuild()
 }
 

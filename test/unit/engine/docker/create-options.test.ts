@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { createContainerBody, createNetworkBody } from '../../../../src/engine/docker/create-options.ts'
+import { createContainerBody, createNetworkBody, isolationOf } from '../../../../src/engine/docker/create-options.ts'
 import type { ContainerSpec } from '../../../../src/engine/spec.ts'
 
 const MIB = 1024 * 1024
@@ -79,6 +79,9 @@ describe('createContainerBody', () => {
         Tmpfs: { '/tmp': `rw,nosuid,nodev,noexec,mode=1777,size=${256 * MIB}` },
         Mounts: [],
         NetworkMode: 'none',
+        Dns: ['127.0.0.1'],
+        DnsSearch: ['.'],
+        DnsOptions: ['ndots:1', 'timeout:1', 'attempts:2'],
         PublishAllPorts: false,
         PortBindings: {},
       },
@@ -158,6 +161,8 @@ describe('createContainerBody', () => {
   it('gives the bridge no aliases', () => {
     const body = bodyOf({ ...LEAST, network: { mode: 'bridge' } })
     expect(body.HostConfig['NetworkMode']).toBe('bridge')
+    // What has a way out asks whom the engine's host asks.
+    for (const key of ['Dns', 'DnsSearch', 'DnsOptions']) expect(body.HostConfig).not.toHaveProperty(key)
     expect(body).not.toHaveProperty('NetworkingConfig')
   })
 
@@ -210,6 +215,7 @@ describe('createContainerBody', () => {
           RestartPolicy: { Name: 'no' },
           PublishAllPorts: false,
         })
+        expect(body.HostConfig['Dns'] ?? ['127.0.0.1']).toEqual(['127.0.0.1'])
         expect(body.HostConfig['MemorySwap']).toBe(body.HostConfig['Memory'])
         expect(Object.getPrototypeOf(body.HostConfig)).toBe(Object.prototype)
       }),
@@ -236,13 +242,12 @@ const KNOWN_KEYS = new Set(
 )
 const KNOWN_HOST_KEYS = new Set(
   `Memory MemorySwap NanoCpus PidsLimit Ulimits ReadonlyRootfs CapDrop CapAdd SecurityOpt Privileged Init AutoRemove
-  RestartPolicy IpcMode ShmSize LogConfig Tmpfs Mounts NetworkMode PublishAllPorts PortBindings DeviceRequests`.split(
-    /\s+/,
-  ),
+  RestartPolicy IpcMode ShmSize LogConfig Tmpfs Mounts NetworkMode PublishAllPorts PortBindings DeviceRequests
+  Dns DnsSearch DnsOptions`.split(/\s+/),
 )
 const FORBIDDEN_HOST_KEYS =
   `Binds Devices DeviceCgroupRules PidMode UTSMode UsernsMode CgroupnsMode Cgroup CgroupParent Sysctls Runtime VolumesFrom
-  VolumeDriver ExtraHosts Dns DnsOptions DnsSearch Links GroupAdd OomKillDisable OomScoreAdj MaskedPaths ReadonlyPaths
+  VolumeDriver ExtraHosts Links GroupAdd OomKillDisable OomScoreAdj MaskedPaths ReadonlyPaths
   Isolation StorageOpt CpuRealtimeRuntime KernelMemory BlkioDeviceWriteBps ContainerIDFile`.split(/\s+/)
 
 describe('createNetworkBody', () => {
@@ -255,6 +260,7 @@ describe('createNetworkBody', () => {
       Internal: internal,
       EnableIPv6: false,
       IPAM: { Driver: 'default', Config: [{ Subnet: '10.213.0.0/27' }] },
+      Options: {},
       Labels: labels,
     })
   })
@@ -265,7 +271,22 @@ describe('createNetworkBody', () => {
       Internal: true,
       Options: { 'com.docker.network.bridge.enable_icc': 'false' },
     })
-    expect(createNetworkBody({ ...spec, isolated: false })).not.toHaveProperty('Options')
-    expect(createNetworkBody(spec)).not.toHaveProperty('Options')
+    expect(createNetworkBody({ ...spec, isolated: false })).toMatchObject({ Options: {} })
+    expect(createNetworkBody(spec)).toMatchObject({ Options: {} })
+  })
+
+  it.each([
+    ['gateway_isolated', { 'com.docker.network.bridge.gateway_mode_ipv4': 'isolated' }],
+    ['inhibit_ipv4', { 'com.docker.network.bridge.inhibit_ipv4': 'true' }],
+    ['none', {}],
+  ] as const)('shuts a network off from the host by %s, and reads that from its options', (isolation, options) => {
+    const spec = { name: 'session', subnet: '10.213.0.0/27', internal: true, labels: {}, isolation }
+    expect(createNetworkBody(spec)).toMatchObject({ Options: options })
+    expect(isolationOf({ ...options, 'com.docker.network.bridge.enable_icc': 'false' })).toBe(isolation)
+  })
+
+  it('believes no option with another value', () => {
+    expect(isolationOf({ 'com.docker.network.bridge.inhibit_ipv4': 'false' })).toBe('none')
+    expect(isolationOf({ 'com.docker.network.bridge.gateway_mode_ipv4': 'nat' })).toBe('none')
   })
 })
