@@ -13,7 +13,7 @@ const ROOMS = {
   services: ['managers', 'engine', 'store', 'config', ...GROUND],
   app: ['routes', 'plugins', 'managers', 'access', 'config', ...GROUND],
   routes: ['managers', 'access', ...GROUND],
-  plugins: GROUND,
+  plugins: ['audit', ...GROUND],
   // Commands of the operator, each a program of its own.
   cli: ['access', 'audit', 'config', ...GROUND],
   access: ['store', ...GROUND],

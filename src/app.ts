@@ -7,6 +7,7 @@ import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fas
 import type { SessionTokenDesk } from './access/session-tokens.ts'
 import type { HealthManager } from './managers/health-manager.ts'
 import { type Authenticator, access, type Owners } from './plugins/access.ts'
+import { type AuditOptions, audit } from './plugins/audit.ts'
 import { Connections, connectionBounds } from './plugins/connections.ts'
 import { hostCheck } from './plugins/host-check.ts'
 import { DEFAULT_HTTP_LIMITS, HEAD_BYTES, type HttpLimits } from './plugins/http-limits.ts'
@@ -59,6 +60,8 @@ export interface AppOptions {
   services: AppServices
   /** Undefined where no keys are given out. */
   keys?: Keys | undefined
+  /** Undefined: nobody keeps what was decided. */
+  auditLog?: AuditOptions['log']
   /** Of each key that has no limit of its own. */
   requestsPerMinute?: number
   log: FastifyBaseLogger
@@ -72,6 +75,7 @@ export interface AppOptions {
 export async function buildApp({
   services,
   keys,
+  auditLog,
   requestsPerMinute = REQUESTS_PER_MINUTE,
   allowedHosts = [],
   httpLimits,
@@ -140,6 +144,7 @@ export async function buildApp({
   await app.register(hostCheck, { allowedHosts })
   await app.register(access, { authenticator: keys, owners: services.owners })
   await app.register(rateLimits, { requestsPerMinute })
+  await app.register(audit, { log: auditLog })
   await app.register(jsonBody)
   await app.register(streamBounds, { limits, callerOf: ({ caller, ip }) => caller.keyId ?? ip })
   await app.register(openapi)

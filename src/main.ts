@@ -1,10 +1,12 @@
 /** Composition root: configuration, engine, store, managers, HTTP; and the signals that end it. */
+import { join } from 'node:path'
 import { styleText } from 'node:util'
 import closeWithGrace from 'close-with-grace'
 import { type Logger, pino } from 'pino'
 import { KeyRing } from './access/key-ring.ts'
 import { SessionTokenDesk } from './access/session-tokens.ts'
 import { buildApp } from './app.ts'
+import { AuditLog } from './audit/audit-log.ts'
 import { type Config, loadConfig } from './config.ts'
 import { DockerEngine } from './engine/docker/docker-engine.ts'
 import type { EngineInfo } from './engine/engine.ts'
@@ -26,9 +28,10 @@ async function main(): Promise<void> {
   const hostPaths = await HostPaths.detect(engine.containers)
   const services = buildServices({ config, engine, engineInfo, store, hostPaths, log })
   const keys = await openKeys(config, store, log)
+  const auditLog = await AuditLog.open(join(config.dataDir, 'audit'), { log })
   const { allowedHosts, requestsPerMinute, maxConnections, maxStreams } = config
   const httpLimits = { maxConnections, maxStreams }
-  const app = await buildApp({ services, keys, requestsPerMinute, allowedHosts, httpLimits, log })
+  const app = await buildApp({ services, keys, auditLog, requestsPerMinute, allowedHosts, httpLimits, log })
 
   closeWithGrace({ delay: config.drainSeconds * 1000 + SHUTDOWN_MARGIN_MS, logger: false }, async ({ signal, err }) => {
     if (err) log.fatal({ event: 'service.broke', err }, 'the service failed')
@@ -36,6 +39,7 @@ async function main(): Promise<void> {
     await services.drain(err ? 0 : config.drainSeconds)
     await app.close()
     keys?.close()
+    await auditLog.close()
     await store.close()
     await engine.close()
     log.info({ event: 'service.stopped' }, 'stopped')

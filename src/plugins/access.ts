@@ -11,6 +11,8 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     caller: Caller
+    /** It named something that the caller does not see. */
+    isForeign: boolean
   }
 }
 
@@ -37,6 +39,7 @@ const BEARER = /^bearer +([\x21-\x7e]+)$/i
 export const access = fp<AccessOptions>(async (app, { authenticator, owners }) => {
   // Set by the first hook, before anyone reads it.
   app.decorateRequest('caller', null as unknown as Caller)
+  app.decorateRequest('isForeign', false)
   const routes: RouteOptions[] = []
   app.addHook('onRoute', (route) => {
     routes.push(route)
@@ -119,7 +122,12 @@ async function requireOwn(request: FastifyRequest, { kind, in: place, field, may
   const id = (request[place] as Record<string, unknown> | null | undefined)?.[field]
   // What a schema leaves optional may be left out.
   if (typeof id !== 'string') return
-  await owners.require(request.caller, kind, id, { mayBeNew: mayBeNew === true })
+  try {
+    await owners.require(request.caller, kind, id, { mayBeNew: mayBeNew === true })
+  } catch (error) {
+    request.isForeign = error instanceof AppError && error.code === 'not_found'
+    throw error
+  }
 }
 
 /** Tells a caller without a key how to send one. */
