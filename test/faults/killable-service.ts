@@ -24,10 +24,6 @@ export class KillableService {
     return new KillableService(await freePort(), environment)
   }
 
-  get pid(): number {
-    return this.#process?.pid ?? 0
-  }
-
   /** Starts it; answers after how many milliseconds it was ready. */
   async start(): Promise<number> {
     const began = performance.now()
