@@ -4,26 +4,20 @@
  *
  * FAULTS_DAEMON_KILLS (15) and FAULTS_DAEMON_FREEZES (10) set how often, FAULTS_SEED replays.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, expect, it } from 'vitest'
-import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
+import { expect, it, onTestFinished } from 'vitest'
 import { TOOLBOX } from '../fixtures/images.ts'
-import { Random, seed } from '../support/random.ts'
+import { seed } from '../support/random.ts'
 import { report } from '../support/report.ts'
-import { Caller } from './caller.ts'
-import { KillableService } from './killable-service.ts'
-import { ENGINE_MS, Load, relic, STORE_MS } from './load.ts'
+import type { Caller } from './caller.ts'
+import { ENGINE_MS, type Pace, relic, STORE_MS } from './load.ts'
 import { PrivateDaemon } from './private-daemon.ts'
-import { World } from './world.ts'
+import { beginTrial, flawless, type Trial, untilReady } from './trial.ts'
 
 const KILLS = Number(process.env['FAULTS_DAEMON_KILLS'] ?? 15)
 const FREEZES = Number(process.env['FAULTS_DAEMON_FREEZES'] ?? 10)
 const SEED = seed()
-/** Until the service takes new work again, once the engine answers. */
-const BACK_MS = 5_000
+const PACE: Pace = { runs: [200, 800], disturbances: [20, 300] }
 /** A ping's deadline: by then an engine that does not answer is known to be away. */
 const PING_MS = 3_000
 /** Restarts of a relic or worker wait longer and longer. */
@@ -32,41 +26,17 @@ const POLL_MS = 20
 
 const ENGINE_AWAY = ['killed', 'engine_unavailable', 'lost']
 
-let dataDir: string
-let daemon: PrivateDaemon
-let service: KillableService
-let engine: DockerEngine
-let caller: Caller
-let load: Load
-let world: World
-let random: Random
-
-beforeEach(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'co-faults-'))
-  daemon = await PrivateDaemon.create()
-  engine = await DockerEngine.open({ host: daemon.host })
-  service = await KillableService.create({
-    DOCKER_HOST: daemon.host,
-    CO_DATA_DIR: dataDir,
-    CO_MAX_CONCURRENT_RUNS: '4',
-    CO_SESSION_SUBNETS: '10.196.0.0/16',
-    CO_LOG_LEVEL: 'warn',
-  })
-  await service.start()
-  random = new Random(SEED)
-  caller = new Caller(service.url)
-  load = new Load(caller, random)
-  world = new World({ caller, engine, dataDir, session: load.session })
-})
-afterEach(async ({ task }) => {
-  if (task.result?.state === 'fail') console.log(service?.log.slice(-20_000))
-  await service?.kill()
-  await engine?.close()
-  await daemon?.dispose()
-  await rm(dataDir, { recursive: true, force: true })
-})
+/** On an engine of its own. */
+async function begin(): Promise<Trial & { daemon: PrivateDaemon }> {
+  const daemon = await PrivateDaemon.create()
+  onTestFinished(() => daemon.dispose())
+  const environment = { DOCKER_HOST: daemon.host, CO_SESSION_SUBNETS: '10.196.0.0/16' }
+  return { ...(await beginTrial({ seed: SEED, pace: PACE, host: daemon.host, environment })), daemon }
+}
 
 it.runIf(KILLS > 0)(`loses, doubles and leaks nothing over ${KILLS} kills of the engine (seed ${SEED})`, async () => {
+  const trial = await begin()
+  const { caller, daemon, load, random, world } = trial
   const problems: string[] = []
   const recoveries: number[] = []
   const downtimes: { from: number; to: number }[] = []
@@ -75,11 +45,11 @@ it.runIf(KILLS > 0)(`loses, doubles and leaks nothing over ${KILLS} kills of the
   let restores = 0
   load.begin()
   for (let kill = 0; kill < KILLS; kill++) {
-    await ensureNeighbours()
+    await ensureNeighbours(trial)
     await sleep(random.between(200, 1_500))
     const liveRestore = random.next() < 0.5
     if (liveRestore) restores += 1
-    const running = await startedRuns()
+    const running = await startedRuns(trial)
     const from = Date.now()
     await daemon.kill()
     // One that lived through an earlier kill is ended by this one.
@@ -87,81 +57,50 @@ it.runIf(KILLS > 0)(`loses, doubles and leaks nothing over ${KILLS} kills of the
     await sleep(random.between(0, 1_500))
     await daemon.start({ liveRestore })
     downtimes.push({ from, to: Date.now() })
-    recoveries.push(await untilReady())
-    problems.push(...(await neighbourProblems(liveRestore)))
+    recoveries.push(await untilReady(caller))
+    problems.push(...(await neighbourProblems(trial, liveRestore)))
   }
-  await load.end()
 
-  const runs = await world.settled(load.accepted)
-  problems.push(...(await world.problemsOf(load.accepted, runs, { codes: ENGINE_AWAY, downtimes })))
+  const { runs, ...verdict } = await world.verdict(load, { codes: ENGINE_AWAY, downtimes }, [NEIGHBOURS])
+  problems.push(...verdict.problems)
   for (const run of runs.filter(({ execution_id }) => living.has(execution_id))) {
     if (run.status !== 'completed') problems.push(`${run.execution_id} lived on, and is told as ${run.status}`)
   }
-  problems.push(...(await after()))
   expect(problems).toEqual([])
-  const completed = runs.filter(({ status }) => status === 'completed').length
   await report('dockerd killed', {
     kills: KILLS,
     'with live restore': restores,
     seed: SEED,
-    runs: runs.length,
-    completed,
     'lived on': living.size,
-    lost: 0,
-    doubled: 0,
-    leaked: 0,
-    'ready again within ms': Math.round(Math.max(...recoveries)),
-    'slowest answer ms': Math.round(caller.slowestMs),
+    ...flawless(trial, runs, recoveries),
   })
 })
 
 it.runIf(FREEZES > 0)(`tells of an engine frozen ${FREEZES} times, and works again (seed ${SEED})`, async () => {
+  const trial = await begin()
+  const { caller, daemon, load, random, world } = trial
   const problems: string[] = []
   const recoveries: number[] = []
   load.begin()
   for (let freeze = 0; freeze < FREEZES; freeze++) {
-    await ensureNeighbours()
+    await ensureNeighbours(trial)
     await sleep(random.between(200, 1_000))
     daemon.freeze()
     await sleep(random.between(0, 500))
-    problems.push(...(await frozenProblems(freeze)))
+    problems.push(...(await frozenProblems(trial, freeze)))
     await sleep(random.between(0, 1_500))
     daemon.thaw()
-    recoveries.push(await untilReady())
-    problems.push(...(await neighbourProblems(true)))
+    recoveries.push(await untilReady(caller))
+    problems.push(...(await neighbourProblems(trial, true)))
   }
-  await load.end()
 
-  const runs = await world.settled(load.accepted)
-  problems.push(...(await world.problemsOf(load.accepted, runs, { codes: ENGINE_AWAY })))
-  problems.push(...(await after()))
-  expect(problems).toEqual([])
-  const completed = runs.filter(({ status }) => status === 'completed').length
-  await report('dockerd frozen', {
-    freezes: FREEZES,
-    seed: SEED,
-    runs: runs.length,
-    completed,
-    lost: 0,
-    doubled: 0,
-    leaked: 0,
-    'ready again within ms': Math.round(Math.max(...recoveries)),
-    'slowest answer ms': Math.round(caller.slowestMs),
-  })
+  const { runs, ...verdict } = await world.verdict(load, { codes: ENGINE_AWAY }, [NEIGHBOURS])
+  expect([...problems, ...verdict.problems]).toEqual([])
+  await report('dockerd frozen', { freezes: FREEZES, seed: SEED, ...flawless(trial, runs, recoveries) })
 })
 
-/** What holds after each series: nothing unclaimed, nothing left, nothing late. */
-async function after(): Promise<string[]> {
-  const unclaimed = (await world.unclaimed()).map((container) => `claimed by no record: ${container}`)
-  const errors = (await world.cleanUp([...load.sessions, NEIGHBOURS])).map(
-    (error) => `cleanup: ${JSON.stringify(error)}`,
-  )
-  const left = (await world.left()).map((resource) => `left: ${resource}`)
-  return [...unclaimed, ...errors, ...left, ...caller.late, ...caller.broken]
-}
-
 /** While the engine is frozen: not ready, and what needs the engine is refused, for now. */
-async function frozenProblems(round: number): Promise<string[]> {
+async function frozenProblems({ caller }: Trial, round: number): Promise<string[]> {
   const problems: string[] = []
   const readiness = await caller.get('/readyz', { deadlineMs: PING_MS })
   if (readiness?.status !== 503) problems.push(`/readyz of a frozen engine: ${readiness?.status}`)
@@ -181,23 +120,8 @@ async function frozenProblems(round: number): Promise<string[]> {
   return problems
 }
 
-/** Milliseconds until new work is taken. */
-async function untilReady(): Promise<number> {
-  const began = performance.now()
-  for (;;) {
-    const answer = await caller.get('/readyz', { deadlineMs: PING_MS })
-    const waited = performance.now() - began
-    if (answer?.status === 200) {
-      if (waited > BACK_MS) caller.late.push(`ready ${Math.round(waited)} ms after the engine`)
-      return waited
-    }
-    if (waited > 10 * BACK_MS) throw new Error('the service does not come back with its engine')
-    await sleep(POLL_MS)
-  }
-}
-
 /** Ids of runs whose containers run by the word of the engine. */
-async function startedRuns(): Promise<string[]> {
+async function startedRuns({ caller, engine }: Trial): Promise<string[]> {
   const answer = await caller.get('/containers/tool?status=running&limit=100', { deadlineMs: STORE_MS })
   const items = (answer?.body['items'] ?? []) as { execution_id: string; container_id: string }[]
   const states = await Promise.all(
@@ -218,9 +142,9 @@ interface Neighbour {
   container_id: string | null
 }
 
-async function ensureNeighbours(): Promise<void> {
+async function ensureNeighbours({ caller }: Trial): Promise<void> {
   const deadlineMs = ENGINE_MS
-  const [told] = await neighbours()
+  const [told] = await neighbours(caller)
   if (told?.status !== 'healthy') {
     await caller.post('/containers/relic/start', relic(NEIGHBOURS), { deadlineMs })
   }
@@ -229,7 +153,7 @@ async function ensureNeighbours(): Promise<void> {
 }
 
 /** The latest relic, and the worker. */
-async function neighbours(): Promise<(Neighbour | undefined)[]> {
+async function neighbours(caller: Caller): Promise<(Neighbour | undefined)[]> {
   const options = { deadlineMs: STORE_MS }
   const relics = await caller.get(`/containers/relic?session_id=${NEIGHBOURS}&limit=1`, options)
   const worker = await caller.get(`/containers/worker/${NEIGHBOURS}`, options)
@@ -238,11 +162,11 @@ async function neighbours(): Promise<(Neighbour | undefined)[]> {
 }
 
 /** Each neighbour runs, also by the word of the engine, or is told as ended with a cause that names the engine. */
-async function neighbourProblems(livedOn: boolean): Promise<string[]> {
+async function neighbourProblems({ caller, engine }: Trial, livedOn: boolean): Promise<string[]> {
   const until = Date.now() + CARE_MS
   for (;;) {
     const problems: string[] = []
-    for (const neighbour of await neighbours()) {
+    for (const neighbour of await neighbours(caller)) {
       const { status, failure, container_id } = neighbour ?? { status: 'gone', failure: null, container_id: null }
       const state =
         container_id === null ? undefined : await engine.containers.inspect(container_id).catch(() => undefined)

@@ -20,7 +20,13 @@ export interface Installation {
 export async function install(environment: Record<string, string>): Promise<Installation> {
   const folder = await mkdtemp(join(tmpdir(), 'co-faults-'))
   const service = await KillableService.create({ CO_DATA_DIR: folder, CO_LOG_LEVEL: 'warn', ...environment })
-  await service.start()
+  try {
+    await service.start()
+  } catch (error) {
+    await service.kill()
+    await rm(folder, { recursive: true, force: true })
+    throw error
+  }
   return { folder, service, client: new ServiceClient(service.url), instance: instanceIn(folder) }
 }
 

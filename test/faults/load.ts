@@ -1,4 +1,4 @@
-/** A mixed load on a service whose engine fails: runs, with relics and workers that come and go beside. */
+/** A mixed load on a service that dies, or whose engine does: runs, with relics and workers that come and go beside. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
@@ -9,10 +9,24 @@ export const LINES = 12
 const SUBMITTERS = 2
 const SESSIONS = 3
 
+/** What the store alone answers: no engine is asked. */
+export const STORE_MS = 5_000
+/** What waits for the engine: the longest deadline of a call that a request makes, which is a start. */
+export const ENGINE_MS = 60_000
+
 export interface Accepted {
   key: string
   execution_id: string
 }
+
+/** Milliseconds, from and to, between the calls of each who submits runs, and between the disturbances. */
+export interface Pace {
+  runs: readonly [number, number]
+  disturbances: readonly [number, number]
+}
+
+/** Something that comes, goes or changes beside the runs, in a session that is not theirs. */
+export type Disturbance = (session: string) => Promise<unknown>
 
 export class Load {
   readonly caller: Caller
@@ -21,33 +35,57 @@ export class Load {
   /** A run for each key; a key that was answered twice is there twice. */
   readonly accepted: Accepted[] = []
   readonly #random: Random
+  readonly #pace: Pace
   /** What a call that was not answered had asked for, to be asked for again with its key. */
   readonly #pending = new Map<string, object>()
   #over = new AbortController()
   #working: Promise<unknown> = Promise.resolve()
 
-  constructor(caller: Caller, random: Random) {
+  constructor(caller: Caller, random: Random, pace: Pace) {
     this.caller = caller
     this.#random = random
+    this.#pace = pace
     this.session = `faults-${randomUUID().slice(0, 8)}`
   }
 
   get sessions(): string[] {
-    return [this.session, ...Array.from({ length: SESSIONS }, (_, number) => `${this.session}-${number}`)]
+    return [this.session, ...Array.from({ length: SESSIONS }, (_, number) => this.#beside(number))]
   }
 
-  begin(): void {
+  readonly disturbances = {
+    relic: (session: string) => this.#post('/containers/relic/start', relic(session)),
+    brokenRelic: (session: string) =>
+      this.#post('/containers/relic/start', relic(session, { image: TOOLBOX, command: ['false'] })),
+    worker: (session: string) =>
+      this.#post(`/containers/worker/${session}/ensure`, {
+        image: TOOLBOX,
+        session_id: session,
+        volumes: [{ source: 'kept', target: '/kept', read_only: false }],
+      }),
+    exec: (session: string) => this.#post(`/containers/worker/${session}/exec`, { command: 'sleep 2', wait: false }),
+    shortExec: (session: string) => this.#post(`/containers/worker/${session}/exec`, { command: 'true' }),
+    refresh: (session: string) => this.#post(`/containers/worker/${session}/refresh`, { timeout_seconds: 0 }),
+    cleanup: (session: string) => this.#post('/containers/cleanup/session', { session_id: session, force: true }),
+  } satisfies Record<string, Disturbance>
+
+  /** Sends calls until it is told to pause or end; those that are not answered are repeated. */
+  begin(disturbances: readonly Disturbance[] = Object.values(this.disturbances)): void {
     this.#over = new AbortController()
     const submitters = Array.from({ length: SUBMITTERS }, () => this.#submit(this.#over.signal))
-    this.#working = Promise.all([...submitters, this.#disturb(this.#over.signal)])
+    this.#working = Promise.all([...submitters, this.#disturb(disturbances, this.#over.signal)])
+  }
+
+  /** Sends nothing more, and waits until what was sent is answered or broke off. */
+  async pause(): Promise<void> {
+    this.#over.abort()
+    await this.#working
   }
 
   /** Stops, and asks again for what was not answered: from then on the service is in order. */
   async end(): Promise<void> {
-    this.#over.abort()
-    await this.#working
+    await this.pause()
     for (const [key, body] of this.#pending) {
-      if (!(await this.accept(key, body))) throw new Error('a service whose engine answers takes no runs')
+      if (!(await this.accept(key, body))) throw new Error('a service that is in order takes no runs')
     }
   }
 
@@ -67,7 +105,7 @@ export class Load {
       const [key, body] = this.#pending.entries().next().value ?? [randomUUID(), this.#run()]
       this.#pending.set(key, body)
       if (await this.accept(key, body)) this.#pending.delete(key)
-      await pause(this.#random.between(200, 800), signal)
+      await this.#rest(this.#pace.runs, signal)
     }
   }
 
@@ -85,27 +123,26 @@ export class Load {
     }
   }
 
-  async #disturb(signal: AbortSignal): Promise<void> {
-    const deadlineMs = ENGINE_MS
-    for (let turn = 0; !signal.aborted; turn++) {
-      const session_id = `${this.session}-${turn % SESSIONS}`
-      const worker = `/containers/worker/${session_id}`
-      const choice = this.#random.between(0, 4)
-      if (choice === 0) await this.caller.post('/containers/relic/start', relic(session_id), { deadlineMs })
-      else if (choice === 1) await this.caller.post(`${worker}/ensure`, { image: TOOLBOX, session_id }, { deadlineMs })
-      else if (choice === 2)
-        await this.caller.post(`${worker}/exec`, { command: 'sleep 2', wait: false }, { deadlineMs })
-      else if (choice === 3) await this.caller.post(`${worker}/refresh`, { timeout_seconds: 0 }, { deadlineMs })
-      else await this.caller.post('/containers/cleanup/session', { session_id, force: true }, { deadlineMs })
-      await pause(this.#random.between(20, 300), signal)
+  async #disturb(disturbances: readonly Disturbance[], signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const disturbance = disturbances[this.#random.between(0, disturbances.length - 1)]
+      await disturbance?.(this.#beside(this.#random.between(0, SESSIONS - 1)))
+      await this.#rest(this.#pace.disturbances, signal)
     }
   }
-}
 
-/** What the store alone answers: no engine is asked. */
-export const STORE_MS = 5_000
-/** What waits for the engine: the longest deadline of a call that a request makes, which is a start. */
-export const ENGINE_MS = 60_000
+  #beside(number: number): string {
+    return `${this.session}-${number}`
+  }
+
+  #post(path: string, body: object): Promise<unknown> {
+    return this.caller.post(path, body, { deadlineMs: ENGINE_MS })
+  }
+
+  async #rest([from, to]: readonly [number, number], signal: AbortSignal): Promise<void> {
+    await sleep(this.#random.between(from, to), undefined, { signal }).catch(() => {})
+  }
+}
 
 export function relic(session_id: string, change: object = {}): object {
   return {
@@ -116,8 +153,4 @@ export function relic(session_id: string, change: object = {}): object {
     health_check_timeout_seconds: 20,
     ...change,
   }
-}
-
-async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  await sleep(milliseconds, undefined, { signal }).catch(() => {})
 }

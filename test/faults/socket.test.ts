@@ -4,78 +4,43 @@
  *
  * FAULTS_CUTS sets how often it is cut (25), FAULTS_SEED replays.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, expect, it } from 'vitest'
-import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
-import { removeAll } from '../fixtures/service.ts'
+import { expect, it, onTestFinished } from 'vitest'
 import { Random, seed } from '../support/random.ts'
 import { report } from '../support/report.ts'
 import type { RequestHead } from '../support/request-parser.ts'
 import { type SocketFault, SocketProxy } from '../support/socket-proxy.ts'
-import { Caller } from './caller.ts'
-import { KillableService } from './killable-service.ts'
-import { Load } from './load.ts'
-import { World } from './world.ts'
+import type { KillableService } from './killable-service.ts'
+import type { Pace } from './load.ts'
+import { beginTrial, flawless, type Trial, untilReady } from './trial.ts'
 
 const CUTS = Number(process.env['FAULTS_CUTS'] ?? 25)
 const SEED = seed()
+const PACE: Pace = { runs: [200, 800], disturbances: [20, 300] }
 /** One answer in so many is broken. */
 const ONE_IN = 25
 /** Beyond the head of most answers, and into the body. */
 const INTO_BODY_BYTES = 600
-const PING_MS = 3_000
-const BACK_MS = 5_000
-const POLL_MS = 20
 
 /** Answers whose bytes are a program's own: what is changed in them, nobody can see. */
 const OPAQUE = /\/(logs|attach|archive|exec\/[0-9a-f]+\/start)(\?|$)/
 
 const CODES = ['killed', 'engine_unavailable', 'engine_error', 'lost']
 
-let dataDir: string
-let proxy: SocketProxy
-let service: KillableService
-let engine: DockerEngine
-let caller: Caller
-let load: Load
-let world: World
-let random: Random
-
-beforeEach(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'co-faults-'))
-  const host = process.env['DOCKER_HOST'] ?? 'unix:///var/run/docker.sock'
-  proxy = await SocketProxy.open(host)
-  engine = await DockerEngine.open({ host })
-  service = await KillableService.create({
-    DOCKER_HOST: proxy.host,
-    CO_DATA_DIR: dataDir,
-    CO_MAX_CONCURRENT_RUNS: '4',
-    CO_SESSION_SUBNETS: '10.195.0.0/16',
-    CO_LOG_LEVEL: 'warn',
+/** On the machine's engine; the service alone reaches it by the socket that is cut. */
+async function begin(): Promise<Trial & { proxy: SocketProxy }> {
+  const proxy = await SocketProxy.open(process.env['DOCKER_HOST'] ?? 'unix:///var/run/docker.sock')
+  onTestFinished(async ({ task }) => {
+    if (task.result?.state === 'fail') console.log(told(proxy))
+    await proxy.close()
   })
-  await service.start()
-  random = new Random(SEED)
-  caller = new Caller(service.url)
-  load = new Load(caller, random)
-  world = new World({ caller, engine, dataDir, session: load.session })
-})
-afterEach(async ({ task }) => {
-  if (task.result?.state === 'fail') {
-    const { broken, requests } = told()
-    console.log(`${service?.log.slice(-20_000)}\n${requests} requests, of which broke:\n${broken}`)
-  }
-  await service?.kill()
-  if (world !== undefined) await removeAll(engine, world.instance)
-  await proxy?.close()
-  await engine?.close()
-  await rm(dataDir, { recursive: true, force: true })
-})
+  const environment = { DOCKER_HOST: proxy.host, CO_SESSION_SUBNETS: '10.195.0.0/16' }
+  return { ...(await beginTrial({ seed: SEED, pace: PACE, environment })), proxy }
+}
 
 it(`loses, doubles and leaks nothing over ${CUTS} cuts of the engine's socket (seed ${SEED})`, async () => {
-  const problems: string[] = []
+  const trial = await begin()
+  const { caller, load, proxy, random, service, world } = trial
   const recoveries: number[] = []
   // Its own numbers: how many requests there are is not the seed's to say.
   const faults = new Random(SEED + 1)
@@ -95,29 +60,16 @@ it(`loses, doubles and leaks nothing over ${CUTS} cuts of the engine's socket (s
     await sleep(away)
     proxy.rule = undefined
     await proxy.accept()
-    recoveries.push(await untilReady())
+    recoveries.push(await untilReady(caller))
   }
-  await load.end()
 
-  const runs = await world.settled(load.accepted)
-  problems.push(...(await world.problemsOf(load.accepted, runs, { codes: CODES })))
-  const unclaimed = (await world.unclaimed()).map((container) => `claimed by no record: ${container}`)
-  const errors = (await world.cleanUp(load.sessions)).map((error) => `cleanup: ${JSON.stringify(error)}`)
-  const left = (await world.left()).map((resource) => `left: ${resource}`)
-  problems.push(...unclaimed, ...errors, ...left, ...caller.late, ...caller.broken, ...crashes())
-  expect(problems).toEqual([])
-  const completed = runs.filter(({ status }) => status === 'completed').length
+  const { runs, problems } = await world.verdict(load, { codes: CODES })
+  expect([...problems, ...crashes(service)]).toEqual([])
   await report('Socket of the engine cut', {
     cuts: CUTS,
     'broken answers': broken.length,
     seed: SEED,
-    runs: runs.length,
-    completed,
-    lost: 0,
-    doubled: 0,
-    leaked: 0,
-    'ready again within ms': Math.round(Math.max(...recoveries)),
-    'slowest answer ms': Math.round(caller.slowestMs),
+    ...flawless(trial, runs, recoveries),
   })
 })
 
@@ -137,30 +89,15 @@ function faultOf({ path }: RequestHead, faults: Random): SocketFault | undefined
   }
 }
 
-/** Milliseconds until new work is taken. */
-async function untilReady(): Promise<number> {
-  const began = performance.now()
-  for (;;) {
-    const answer = await caller.get('/readyz', { deadlineMs: PING_MS })
-    const waited = performance.now() - began
-    if (answer?.status === 200) {
-      if (waited > BACK_MS) caller.late.push(`ready ${Math.round(waited)} ms after the socket`)
-      return waited
-    }
-    if (waited > 10 * BACK_MS) throw new Error('the service does not come back with its engine')
-    await sleep(POLL_MS)
-  }
-}
-
 /** What was done to the service's requests, to find the cause of a failure by. */
-function told(): { requests: number; broken: string } {
-  const lines = (proxy?.requests ?? [])
+function told({ requests }: SocketProxy): string {
+  const broken = requests
     .filter(({ fault }) => fault !== undefined)
     .map(({ at, method, path, fault }) => `${new Date(at).toISOString()} ${method} ${path} ${JSON.stringify(fault)}`)
-  return { requests: proxy?.requests.length ?? 0, broken: lines.join('\n') }
+  return [`${requests.length} requests, of which broke:`, ...broken].join('\n')
 }
 
 /** The service's own words for what must not happen. */
-function crashes(): string[] {
-  return service.log.split('\n').filter((line) => /"level":60|"event":"\w+\.broke"|Uncaught|unhandled/i.test(line))
+function crashes({ log }: KillableService): string[] {
+  return log.split('\n').filter((line) => /"level":60|"event":"\w+\.broke"|Uncaught|unhandled/i.test(line))
 }

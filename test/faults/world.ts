@@ -6,7 +6,8 @@ import type { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { decodeLabels, ownedBy } from '../../src/labels.ts'
 import { TOOLBOX } from '../fixtures/images.ts'
 import type { Caller } from './caller.ts'
-import { type Accepted, LINES, STORE_MS } from './load.ts'
+import { type Installation, leftOf } from './installation.ts'
+import { type Accepted, ENGINE_MS, LINES, type Load, STORE_MS } from './load.ts'
 
 const SETTLE_MS = 150_000
 /** A sweep every 30 s of what is a minute old, and its removals. */
@@ -27,7 +28,7 @@ export interface Run {
 export interface WorldOptions {
   caller: Caller
   engine: DockerEngine
-  dataDir: string
+  installation: Installation
   /** Of the runs, with their ledger. */
   session: string
 }
@@ -38,6 +39,14 @@ export interface Allowances {
   codes: readonly string[]
   /** Milliseconds since 1970 between which no dockerd ran: of what ended then, the engine loses the last output. */
   downtimes?: readonly { from: number; to: number }[]
+  /** Calls break off with the service: none is late then. */
+  brokenCalls?: boolean
+}
+
+export interface Verdict {
+  runs: Run[]
+  /** One sentence for each promise that was broken. */
+  problems: string[]
 }
 
 export class World {
@@ -45,6 +54,21 @@ export class World {
 
   constructor(options: WorldOptions) {
     this.#options = options
+  }
+
+  /** Ends a load, waits for every end, looks, ends all sessions, and looks at what is left. */
+  async verdict(load: Load, allowances: Allowances, moreSessions: readonly string[] = []): Promise<Verdict> {
+    const { caller, engine, installation } = this.#options
+    await load.end()
+    const runs = await this.settled(load.accepted)
+    const problems = await this.problemsOf(load.accepted, runs, allowances)
+    const unclaimed = (await this.unclaimed()).map((container) => `claimed by no record: ${container}`)
+    const errors = (await this.cleanUp([...load.sessions, ...moreSessions])).map(
+      (error) => `cleanup: ${JSON.stringify(error)}`,
+    )
+    const left = (await leftOf(installation, engine)).map((resource) => `left: ${resource}`)
+    const late = allowances.brokenCalls ? [] : caller.late
+    return { runs, problems: [...problems, ...unclaimed, ...errors, ...left, ...late, ...caller.broken] }
   }
 
   /** All runs that were accepted, once each, when they have ended, or as they are after two and a half minutes. */
@@ -122,40 +146,19 @@ export class World {
     const errors: unknown[] = []
     for (const session_id of sessions) {
       const body = { session_id, force: true }
-      const answer = await this.#options.caller.post('/containers/cleanup/session', body, { deadlineMs: 60_000 })
+      const answer = await this.#options.caller.post('/containers/cleanup/session', body, { deadlineMs: ENGINE_MS })
       errors.push(...((answer?.body['errors'] as unknown[] | undefined) ?? ['no answer']))
     }
     return errors
   }
 
-  /** What the instance still has on the engine, but for its toolbox and the bridge of its workers. */
-  async left(): Promise<string[]> {
-    const { engine } = this.#options
-    const owned = ownedBy(this.instance)
-    const [containers, networks, volumes] = await Promise.all([
-      engine.containers.list(owned),
-      engine.networks.list(owned),
-      engine.volumes.list(owned),
-    ])
-    return [
-      ...containers.map(({ name }) => `container ${name}`),
-      ...networks.map(({ name }) => `network ${name}`).filter((name) => !name.startsWith('network internal_')),
-      ...volumes.map(({ name }) => `volume ${name}`).filter((name) => !name.startsWith('volume toolbox_')),
-    ]
-  }
-
-  get instance(): string {
-    const [row] = this.#rows<{ id: string }>('select id from instance')
-    return row?.id ?? ''
-  }
-
   async #unclaimed(): Promise<string[]> {
-    const { engine } = this.#options
+    const { engine, installation } = this.#options
     const records = this.#rows<{ id: string; container_id: string | null }>(
       'select id, container_id from records where live = 1',
     )
     const claimed = new Set(records.map(({ container_id }) => container_id))
-    const containers = await engine.containers.list(ownedBy(this.instance))
+    const containers = await engine.containers.list(ownedBy(installation.instance))
     return containers
       .filter(({ id, labels }) => !claimed.has(id) && decodeLabels(labels)?.kind !== 'toolbox')
       .map(({ name, status }) => `${name} (${status})`)
@@ -181,7 +184,7 @@ export class World {
         command: ['sh', '-c', 'touch /output/runs; if [ -f /ledger/runs ]; then cp /ledger/runs /output/runs; fi'],
         volumes: [{ source: 'ledger', target: '/ledger' }],
       },
-      { deadlineMs: 60_000 },
+      { deadlineMs: ENGINE_MS },
     )
     if (answer?.body['status'] !== 'completed') throw new Error(`no ledger: ${JSON.stringify(answer?.body)}`)
     const file = await fetch(`${caller.url}/containers/tool/${answer.body['execution_id']}/artifacts/runs`)
@@ -189,7 +192,7 @@ export class World {
   }
 
   #rows<Row>(query: string): Row[] {
-    const database = new DatabaseSync(join(this.#options.dataDir, 'store.sqlite'), { readOnly: true })
+    const database = new DatabaseSync(join(this.#options.installation.folder, 'store.sqlite'), { readOnly: true })
     try {
       return database.prepare(query).all() as Row[]
     } finally {
