@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Client, sh, toolRequest } from '../fixtures/client.ts'
+import { leastContainer } from '../fixtures/container-spec.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
 import { newSession } from '../fixtures/sessions.ts'
@@ -19,19 +20,9 @@ const relic = (session_id: string, relic_name: string, more: object = {}) =>
 /** A container that another program made, with whatever labels. */
 async function decoy(labels: Record<string, string>): Promise<string> {
   const image = await service.engine.images.inspect(TOOLBOX)
-  const id = await service.engine.containers.create({
-    name: newSession('decoy'),
-    imageId: image?.id ?? '',
-    command: ['sleep', '600'],
-    environment: {},
-    labels,
-    openStdin: false,
-    resources: { memoryBytes: 32 * 1024 * 1024, cpus: 1, pids: 16, openFiles: { soft: 64, hard: 64 } },
-    sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-    mounts: [],
-    network: { mode: 'none' },
-    ports: [],
-  })
+  const id = await service.engine.containers.create(
+    leastContainer({ name: newSession('decoy'), imageId: image?.id ?? '', command: ['sleep', '600'], labels }),
+  )
   await service.engine.containers.start(id)
   return id
 }

@@ -12,6 +12,7 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { encodeLabels } from '../../src/labels.ts'
 import type { SentEvent } from '../fixtures/client.ts'
+import { leastContainer } from '../fixtures/container-spec.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import { newSession } from '../fixtures/sessions.ts'
 import { Random, seed } from '../support/random.ts'
@@ -209,19 +210,9 @@ it('what is young is no orphan, whatever the clock says', async () => {
   const image = await engine.images.inspect(TOOLBOX)
   const labels = (kind: 'tool' | 'volume') =>
     encodeLabels({ instance, kind, id: `exec_${randomUUID()}`, session: 'nobody', nonce: randomUUID() })
-  const id = await engine.containers.create({
-    name: `clock_${randomUUID()}`,
-    imageId: image?.id ?? '',
-    command: ['true'],
-    environment: {},
-    labels: labels('tool'),
-    openStdin: false,
-    resources: { memoryBytes: 16 * 1024 * 1024, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
-    sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-    mounts: [],
-    network: { mode: 'none' },
-    ports: [],
-  })
+  const id = await engine.containers.create(
+    leastContainer({ name: `clock_${randomUUID()}`, imageId: image?.id ?? '', labels: labels('tool') }),
+  )
   const volume = `clock_${randomUUID()}`
   await engine.volumes.create(volume, labels('volume'))
   await client.ask('/containers/cleanup/orphans', {})

@@ -1,8 +1,8 @@
 /** Things on an engine that look like a service's, and are not: what nobody may touch. */
 import { randomUUID } from 'node:crypto'
 import type { Engine } from '../../src/engine/engine.ts'
-import type { ContainerSpec } from '../../src/engine/spec.ts'
 import { encodeLabels, KINDS, type Labels } from '../../src/labels.ts'
+import { leastContainer } from '../fixtures/container-spec.ts'
 
 export interface DecoyOptions {
   engine: Engine
@@ -64,7 +64,7 @@ export class Decoys {
     const kind = (['container', 'volume', 'network'] as const)[number % 3] ?? 'container'
     if (kind === 'container') {
       const name = `${['tool_tool', `relic_${names.relic}`, `worker_${names.worker}`][number % 2]}_${names.session}_${own}`
-      this.#made.push({ kind, id: await containers.create(containerOf(name, imageId, labels)) })
+      this.#made.push({ kind, id: await containers.create(leastContainer({ name, imageId, labels })) })
       return
     }
     if (kind === 'volume') {
@@ -92,20 +92,4 @@ function foreignLabels(number: number, { session }: DecoyOptions['names'], insta
   const instance = [other, like.slice(0, 8), like.toUpperCase(), `${like}0`][Math.floor(number / 2) % 4] ?? other
   const kind = KINDS[number % KINDS.length] ?? 'tool'
   return encodeLabels({ instance, kind, id: `exec_${randomUUID()}`, session, name: 'tool', nonce: randomUUID() })
-}
-
-function containerOf(name: string, imageId: string, labels: Labels): ContainerSpec {
-  return {
-    name,
-    imageId,
-    command: ['true'],
-    environment: {},
-    labels,
-    openStdin: false,
-    resources: { memoryBytes: 16 * 1024 * 1024, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
-    sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-    mounts: [],
-    network: { mode: 'none' },
-    ports: [],
-  }
 }

@@ -2,6 +2,7 @@
 import { access, readdir, readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
+import { leastContainer } from '../fixtures/container-spec.ts'
 import { TOOLBOX } from '../fixtures/images.ts'
 import { PrivateDaemon } from './private-daemon.ts'
 
@@ -46,19 +47,14 @@ it('leaves nothing when it is disposed of while frozen', async () => {
 })
 
 async function runSleep(name: string): Promise<string> {
-  const id = await engine.containers.create({
-    name,
-    imageId: (await engine.images.inspect(TOOLBOX))?.id ?? '',
-    command: ['sleep', '300'],
-    environment: {},
-    labels: {},
-    openStdin: false,
-    resources: { memoryBytes: 64 * 1024 * 1024, cpus: 1, pids: 16, openFiles: { soft: 256, hard: 256 } },
-    sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-    mounts: [],
-    network: { mode: 'bridge' },
-    ports: [],
-  })
+  const id = await engine.containers.create(
+    leastContainer({
+      name,
+      imageId: (await engine.images.inspect(TOOLBOX))?.id ?? '',
+      command: ['sleep', '300'],
+      network: { mode: 'bridge' },
+    }),
+  )
   await engine.containers.start(id)
   return id
 }

@@ -6,6 +6,7 @@ import { buffer } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
+import { leastContainer } from '../fixtures/container-spec.ts'
 import { TOOLBOX } from '../fixtures/images.ts'
 import { SocketProxy } from '../support/socket-proxy.ts'
 
@@ -117,17 +118,12 @@ it('cuts all connections, and refuses new ones until it is told otherwise', asyn
 
 /** A container without an owner that copies stdin to stdout. */
 async function createCat(engine: DockerEngine, imageId: string): Promise<string> {
-  return engine.containers.create({
-    name: `co-proxy-${randomUUID().slice(0, 8)}`,
-    imageId,
-    command: ['cat'],
-    environment: {},
-    labels: {},
-    openStdin: true,
-    resources: { memoryBytes: 64 * 1024 * 1024, cpus: 1, pids: 16, openFiles: { soft: 256, hard: 256 } },
-    sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-    mounts: [],
-    network: { mode: 'none' },
-    ports: [],
-  })
+  return engine.containers.create(
+    leastContainer({
+      name: `co-proxy-${randomUUID().slice(0, 8)}`,
+      imageId,
+      command: ['cat'],
+      openStdin: true,
+    }),
+  )
 }

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import type { DockerEngine } from '../../../src/engine/docker/docker-engine.ts'
 import type { Attachment, ContainerState, EngineInfo, NetworkState, OutputChunk } from '../../../src/engine/engine.ts'
-import type { ContainerSpec } from '../../../src/engine/spec.ts'
+import { leastContainer } from '../../fixtures/container-spec.ts'
 import type { Body, Delivered, Golden } from './mutate.ts'
 
 /** Recorded from Docker 20.10.24, without the fields that nobody reads. */
@@ -43,19 +43,7 @@ const OUTPUT = 'out\nü€\n|err\n'
 const UPGRADED: Golden = { status: 101, body: FRAMES, upgrade: true }
 const TAR = Buffer.alloc(2048, 'passwd')
 
-const SPEC: ContainerSpec = {
-  name: 'golden',
-  imageId: IMAGE,
-  command: ['true'],
-  environment: {},
-  labels: LABELS,
-  openStdin: false,
-  resources: { memoryBytes: 16 * 1024 * 1024, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
-  sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-  mounts: [],
-  network: { mode: 'none' },
-  ports: [],
-}
+const SPEC = leastContainer({ name: 'golden', imageId: IMAGE, labels: LABELS })
 
 export const CALLS: readonly EngineCall[] = [
   {

@@ -2,8 +2,7 @@ import fc from 'fast-check'
 import { expect } from 'vitest'
 import { TOOLBOX, UNREACHABLE } from '../../fixtures/images.ts'
 import { type Model, RELICS, type Relic, SESSIONS } from './model.ts'
-import { answeredByKey, expectStatus, keyHeader, pick, Step } from './step.ts'
-import { LONG } from './tool-commands.ts'
+import { answeredByKey, expectStatus, keyHeader, keys, LONG, pick, Step } from './step.ts'
 import { eventually, type World } from './world.ts'
 
 const START = '/containers/relic/start'
@@ -23,7 +22,7 @@ const starts: fc.Arbitrary<Start> = fc.record({
   name: fc.constantFrom(...RELICS),
   kind: fc.constantFrom(...KINDS),
   volume: fc.boolean(),
-  key: fc.option(fc.constantFrom('k0', 'k1', 'k2'), { nil: undefined, freq: 3 }),
+  key: keys,
 })
 
 export const startRelic = starts.map(

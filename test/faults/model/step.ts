@@ -1,8 +1,15 @@
 import type { AsyncCommand } from 'fast-check'
+import fc from 'fast-check'
 import { expect } from 'vitest'
 import type { KeyedCall, Model } from './model.ts'
 import { compare } from './observe.ts'
 import type { Reply, World } from './world.ts'
+
+/** A command that ends only where it is ended. */
+export const LONG = ['sleep', '86400']
+
+/** Idempotency keys: mostly none, and so few that they come again. */
+export const keys = fc.option(fc.constantFrom('k0', 'k1', 'k2'), { nil: undefined, freq: 3 })
 
 /** Calls made over all sequences. */
 export const counts = { commands: 0 }

@@ -2,10 +2,9 @@ import fc from 'fast-check'
 import { expect } from 'vitest'
 import { TOOLBOX, UNREACHABLE } from '../../fixtures/images.ts'
 import { type Model, SESSIONS, type Tool } from './model.ts'
-import { answeredByKey, expectStatus, keyHeader, pick, Step } from './step.ts'
+import { answeredByKey, expectStatus, keyHeader, keys, LONG, pick, Step } from './step.ts'
 import { eventually, type Reply, SLOTS, type World } from './world.ts'
 
-export const LONG = ['sleep', '86400']
 const EXECUTE = '/containers/tool/execute'
 const KINDS = ['ok', 'fails', 'unknown command', 'missing image', 'overdue', 'long'] as const
 type Kind = (typeof KINDS)[number]
@@ -19,8 +18,6 @@ interface Run {
   volume: boolean
   key: string | undefined
 }
-
-const keys = fc.option(fc.constantFrom('k0', 'k1', 'k2'), { nil: undefined, freq: 3 })
 
 const runs: fc.Arbitrary<Run> = fc.record({
   session: fc.constantFrom(...SESSIONS),

@@ -2,8 +2,7 @@ import fc from 'fast-check'
 import { expect } from 'vitest'
 import { TOOLBOX, UNREACHABLE } from '../../fixtures/images.ts'
 import { isOnSessionNetwork, type Model, sessionOf, WORKERS, type Worker, type WorkerName } from './model.ts'
-import { answeredByKey, expectStatus, keyHeader, pick, Step } from './step.ts'
-import { LONG } from './tool-commands.ts'
+import { answeredByKey, expectStatus, keyHeader, keys, LONG, pick, Step } from './step.ts'
 import { eventually, type World } from './world.ts'
 
 const START = '/containers/worker/start'
@@ -12,8 +11,6 @@ type Kind = (typeof KINDS)[number]
 
 const names = fc.constantFrom(...WORKERS)
 const kinds = fc.constantFrom(...KINDS)
-const keys = fc.option(fc.constantFrom('k0', 'k1', 'k2'), { nil: undefined, freq: 3 })
-
 /** All but the name, which is in the path of `ensure`. */
 export function workerFields(name: WorkerName, kind: Kind = 'steady'): object {
   const session = sessionOf(name)

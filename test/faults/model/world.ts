@@ -9,11 +9,11 @@ import { pino } from 'pino'
 import { buildApp } from '../../../src/app.ts'
 import { loadConfig } from '../../../src/config.ts'
 import type { Engine, EngineInfo } from '../../../src/engine/engine.ts'
-import type { ContainerSpec } from '../../../src/engine/spec.ts'
 import { encodeLabels, type Kind, ownedBy } from '../../../src/labels.ts'
 import { HostPaths } from '../../../src/managers/host-paths.ts'
 import { buildServices } from '../../../src/services.ts'
 import { Store } from '../../../src/store/store.ts'
+import { leastContainer } from '../../fixtures/container-spec.ts'
 import { TOOLBOX } from '../../fixtures/images.ts'
 import { removeAll } from '../../fixtures/service.ts'
 import { slowed } from './slowed.ts'
@@ -154,7 +154,7 @@ export class World {
     const image = await this.#imageId()
     const id = randomUUID()
     const labels = encodeLabels({ instance: this.instance, kind: 'tool', id, nonce: id })
-    return this.engine.containers.create(containerSpec(`orphan_${id}`, image, labels))
+    return this.engine.containers.create(leastContainer({ name: `orphan_${id}`, imageId: image, labels }))
   }
 
   /** Decoys as they are now; they are to stay as they were made. */
@@ -177,12 +177,16 @@ export class World {
     })
     await this.engine.volumes.create(`decoy_${unique}`, labels('volume', 'data'))
     for (const kind of ['tool', 'relic', 'worker'] as const) {
-      const spec = containerSpec(`decoy_${kind}_${unique}`, image, labels(kind, kind === 'worker' ? 'w1' : 'r0'))
-      const id = await this.engine.containers.create({
-        ...spec,
-        network: kind === 'relic' ? { mode: 'network', networkId, aliases: [] } : { mode: 'none' },
-        mounts: [{ type: 'volume', source: `decoy_${unique}`, target: '/data', readOnly: false }],
-      })
+      const id = await this.engine.containers.create(
+        leastContainer({
+          name: `decoy_${kind}_${unique}`,
+          imageId: image,
+          command: ['sleep', '86400'],
+          labels: labels(kind, kind === 'worker' ? 'w1' : 'r0'),
+          network: kind === 'relic' ? { mode: 'network', networkId, aliases: [] } : { mode: 'none' },
+          mounts: [{ type: 'volume', source: `decoy_${unique}`, target: '/data', readOnly: false }],
+        }),
+      )
       if (kind !== 'tool') await this.engine.containers.start(id)
     }
     this.#decoys = await this.#seenDecoys()
@@ -206,22 +210,6 @@ export class World {
     const image = await this.engine.images.inspect(TOOLBOX)
     if (image === undefined) throw new Error(`the engine has no image ${TOOLBOX}`)
     return image.id
-  }
-}
-
-function containerSpec(name: string, imageId: string, labels: Record<string, string>): ContainerSpec {
-  return {
-    name,
-    imageId,
-    command: ['sleep', '86400'],
-    environment: {},
-    labels,
-    openStdin: false,
-    resources: { memoryBytes: 16 * 1024 * 1024, cpus: 1, pids: 8, openFiles: { soft: 64, hard: 64 } },
-    sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-    network: { mode: 'none' },
-    mounts: [],
-    ports: [],
   }
 }
 

@@ -1,19 +1,14 @@
 import { setImmediate } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { KeyedTurns } from '../../../src/managers/keyed-turns.ts'
+import { recordedWork } from '../support/recorded-work.ts'
 import { rejection } from '../support/streams.ts'
 
 describe('KeyedTurns', () => {
   it('does the work of a key one at a time, in the order it came', async () => {
     const turns = new KeyedTurns()
-    const events: string[] = []
-    const step = (name: string) => async () => {
-      events.push(`${name} begins`)
-      await setImmediate()
-      events.push(`${name} ends`)
-      return name
-    }
-    expect(await Promise.all(['a', 'b', 'c'].map((name) => turns.take('key', step(name))))).toEqual(['a', 'b', 'c'])
+    const { events, work } = recordedWork()
+    expect(await Promise.all(['a', 'b', 'c'].map((name) => turns.take('key', work(name))))).toEqual(['a', 'b', 'c'])
     expect(events).toEqual(['a begins', 'a ends', 'b begins', 'b ends', 'c begins', 'c ends'])
   })
 

@@ -1,19 +1,13 @@
-import { setImmediate } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { Turns } from '../../../src/managers/turns.ts'
+import { recordedWork } from '../support/recorded-work.ts'
 import { rejection } from '../support/streams.ts'
 
 describe('Turns', () => {
   it('does one thing at a time, in the order it came, and none at once', async () => {
     const turns = new Turns()
-    const events: string[] = []
-    const step = (name: string) => async () => {
-      events.push(`${name} begins`)
-      await setImmediate()
-      events.push(`${name} ends`)
-      return name
-    }
-    const all = ['a', 'b'].map((name) => turns.take(step(name)))
+    const { events, work } = recordedWork()
+    const all = ['a', 'b'].map((name) => turns.take(work(name)))
     expect(events).toEqual([])
     expect(await Promise.all(all)).toEqual(['a', 'b'])
     expect(events).toEqual(['a begins', 'a ends', 'b begins', 'b ends'])
