@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import { posix } from 'node:path'
 import { type Page, timestamp } from '../domain/common.ts'
 import type { Exec, ExecRequest, ExecStatus } from '../domain/exec.ts'
 import type { Engine } from '../engine/engine.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
+import { isBeneath } from '../policy/volumes.ts'
 import type { Entry } from '../store/records.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
@@ -299,7 +301,9 @@ export class ExecManager {
 
 /** A working directory under /proc can be a way out of a container (CVE-2024-21626). */
 function requireFolder(path: string): void {
-  const folder = KERNEL_FOLDERS.find((kernel) => path === kernel || path.startsWith(`${kernel}/`))
+  // POSIX leaves it to the system what two slashes at the beginning mean, and so does `normalize`.
+  const clean = posix.normalize(path).replace(/^\/+/, '/')
+  const folder = KERNEL_FOLDERS.find((kernel) => isBeneath(clean, kernel))
   if (folder === undefined) return
   const message = `a command does not run in ${folder}`
   throw new AppError('validation_failed', `working_dir: ${message}`, { errors: [{ path: 'working_dir', message }] })

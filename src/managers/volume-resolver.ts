@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { realpath } from 'node:fs/promises'
+import { lstat, realpath } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import type { VolumeMount } from '../domain/common.ts'
 import type { Engine, MountedPath } from '../engine/engine.ts'
 import type { MountSpec } from '../engine/spec.ts'
@@ -145,17 +146,32 @@ export class VolumeResolver {
 
   /** A host path with its symlinks resolved; one that leads out of the allowed folders is denied. */
   async allowedHostPath(source: string): Promise<string> {
-    let real: string
-    try {
-      real = await realpath(source)
-    } catch (error) {
-      throw new AppError('validation_failed', `Host path "${source}" does not exist`, { cause: error })
+    const real = await realpath(source).catch(() => undefined)
+    if (real === undefined && (await this.#isMissing(source))) {
+      throw new AppError('validation_failed', `Host path "${source}" does not exist`)
     }
     // A symlink may lead out of the root although its own path lies in it.
-    if (this.#policy.allowedHostRoots.some((root) => isBeneath(real, root))) return real
+    if (real !== undefined && this.#isAllowed(real)) return real
     throw new AppError('policy_denied', `Host path "${source}" leads out of the folders that the operator allows`, {
       rule: 'host_path',
     })
+  }
+
+  #isAllowed(real: string): boolean {
+    return this.#policy.allowedHostRoots.some((root) => isBeneath(real, root))
+  }
+
+  /**
+   * True where nothing is at a path of an allowed folder. What lies elsewhere, or where a link leads, is not
+   * told: an answer that depends on it would say what the host has.
+   */
+  async #isMissing(source: string): Promise<boolean> {
+    const parent = dirname(source)
+    if (parent === source) return false
+    const real = await realpath(parent).catch(() => undefined)
+    if (real === undefined) return this.#isMissing(parent)
+    if (!this.#isAllowed(real)) return false
+    return (await lstat(source).catch(() => undefined)) === undefined
   }
 
   /** Shared by all who ask at once: two would be in each other's way. */
