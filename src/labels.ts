@@ -7,6 +7,9 @@ const PREFIX = 'container-orchestrator'
 export const KINDS = ['tool', 'relic', 'worker', 'network', 'volume', 'pool', 'toolbox', 'image'] as const
 export type Kind = (typeof KINDS)[number]
 
+/** What a container of ours may be. Of an image of ours, others may make containers: those inherit its labels. */
+export const CONTAINER_KINDS: ReadonlySet<Kind> = new Set<Kind>(['tool', 'relic', 'worker', 'pool', 'toolbox'])
+
 /** Tells attempts apart; all else of an ownership may be looked for. */
 export const NONCE_LABEL = `${PREFIX}.nonce`
 
@@ -39,6 +42,11 @@ export function encodeLabels(owner: Ownership): Labels {
   }
 }
 
+/** All of an ownership's labels, what has no value as an empty one: an image's own do not show through. */
+export function encodeAllLabels(owner: Ownership): Labels {
+  return { [`${PREFIX}.session`]: '', [`${PREFIX}.owner`]: '', [`${PREFIX}.name`]: '', ...encodeLabels(owner) }
+}
+
 /** The ownership that labels tell, or undefined where they are incomplete or of another service. */
 export function decodeLabels(labels: Labels): Ownership | undefined {
   const instance = labels[`${PREFIX}.instance`]
@@ -46,15 +54,8 @@ export function decodeLabels(labels: Labels): Ownership | undefined {
   const id = labels[`${PREFIX}.id`]
   const nonce = labels[NONCE_LABEL]
   if (instance === undefined || kind === undefined || id === undefined || nonce === undefined) return undefined
-  return {
-    instance,
-    kind,
-    id,
-    nonce,
-    session: labels[`${PREFIX}.session`],
-    owner: labels[`${PREFIX}.owner`],
-    name: labels[`${PREFIX}.name`],
-  }
+  const told = (field: string) => labels[`${PREFIX}.${field}`] || undefined
+  return { instance, kind, id, nonce, session: told('session'), owner: told('owner'), name: told('name') }
 }
 
 /** A label filter that matches all that an instance made, or what of it has a kind and a session. */

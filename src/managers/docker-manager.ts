@@ -2,7 +2,15 @@ import type { ContainerSummary, Engine } from '../engine/engine.ts'
 import type { NetworkAttachment } from '../engine/spec.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
-import { decodeLabels, encodeLabels, isReservedLabel, type Labels, type Ownership, ownedBy } from '../labels.ts'
+import {
+  CONTAINER_KINDS,
+  decodeLabels,
+  encodeAllLabels,
+  isReservedLabel,
+  type Labels,
+  type Ownership,
+  ownedBy,
+} from '../labels.ts'
 import type { ContainerPlan } from '../policy/container-policy.ts'
 import type { Log } from './log.ts'
 
@@ -56,7 +64,7 @@ export class DockerManager {
       imageId: intent.imageId,
       network: intent.network,
       // Ours last: neither the caller's nor the image's labels can take their place.
-      labels: { ...intent.labels, ...encodeLabels({ ...intent.owner, instance: this.#instance }) },
+      labels: { ...intent.labels, ...encodeAllLabels({ ...intent.owner, instance: this.#instance }) },
     })
     failpoint('container.created')
     return id
@@ -67,7 +75,7 @@ export class DockerManager {
     const containers = await this.#engine.containers.list(ownedBy(this.#instance, undefined, filter.session))
     return containers.flatMap((container) => {
       const owner = decodeLabels(container.labels)
-      return owner === undefined ? [] : [{ ...container, owner }]
+      return owner === undefined || !CONTAINER_KINDS.has(owner.kind) ? [] : [{ ...container, owner }]
     })
   }
 
