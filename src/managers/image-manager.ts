@@ -103,9 +103,12 @@ export class ImageManager {
     return removed
   }
 
+  /** By the tag that it was made under: what others built on it carries the same labels, and stays. */
   async #removeUnused(id: string): Promise<boolean> {
+    const tag = decodeLabels((await this.#engine.images.inspect(id))?.labels ?? {})?.id
+    if (tag === undefined || (await this.#engine.images.inspect(tag))?.id !== id) return false
     try {
-      return await this.#engine.images.remove(id)
+      return await this.#engine.images.remove(tag)
     } catch (error) {
       if (isEngineFault(error, 'conflict')) return false
       throw error
