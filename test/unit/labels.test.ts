@@ -1,6 +1,14 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { decodeLabels, encodeLabels, isReservedLabel, KINDS, type Ownership, ownedBy } from '../../src/labels.ts'
+import {
+  decodeLabels,
+  encodeAllLabels,
+  encodeLabels,
+  isReservedLabel,
+  KINDS,
+  type Ownership,
+  ownedBy,
+} from '../../src/labels.ts'
 
 const OWNER: Ownership = { instance: 'i1', kind: 'tool', id: 'exec_1', session: 's1', name: 'sum', nonce: 'n1' }
 const text = fc.string({ unit: 'binary', maxLength: 20 })
@@ -17,14 +25,26 @@ describe('ownership labels', () => {
     })
   })
 
+  it('leave nothing of an image’s own to show through, and tell the same', () => {
+    const image = encodeLabels({ ...OWNER, owner: 'somebody' })
+    const { session: _, name: __, ...bare } = OWNER
+    expect(decodeLabels({ ...image, ...encodeAllLabels(bare) })).toEqual({
+      ...bare,
+      session: undefined,
+      owner: undefined,
+      name: undefined,
+    })
+    expect(decodeLabels({ ...image, ...encodeAllLabels(OWNER) })).toEqual({ ...OWNER, owner: undefined })
+  })
+
   it('tell any owner again, among labels of anybody else', () => {
     const owner = fc.record({
       instance: text,
       kind: fc.constantFrom(...KINDS),
       id: text,
       nonce: text,
-      session: fc.option(text, { nil: undefined }),
-      name: fc.option(text, { nil: undefined }),
+      session: fc.option(fc.string({ minLength: 1 }), { nil: undefined }),
+      name: fc.option(fc.string({ minLength: 1 }), { nil: undefined }),
     })
     const others = fc.dictionary(
       text.filter((name) => !isReservedLabel(name)),
