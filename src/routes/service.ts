@@ -48,9 +48,11 @@ export const serviceRoutes: FastifyPluginAsyncZod<{ health: HealthManager }> = a
         },
       },
     },
-    async (_request, reply) => {
-      const state = await health.check()
-      return reply.code(state.status === 'unhealthy' ? 503 : 200).send(state)
+    async (request, reply) => {
+      const { isolation, ...state } = await health.check()
+      // How the wall is built is for those who keep it.
+      const told = request.caller.scopes.has('admin') ? { isolation } : {}
+      return reply.code(state.status === 'unhealthy' ? 503 : 200).send({ ...state, ...told })
     },
   )
 
