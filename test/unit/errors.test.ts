@@ -28,6 +28,7 @@ describe('statusOf', () => {
       credentials_unavailable: 422,
       quota_exceeded: 429,
       queue_full: 429,
+      rate_limited: 429,
       headers_too_large: 431,
       internal_error: 500,
       engine_error: 502,
