@@ -55,7 +55,8 @@ export const StartRelic = named(
       health_check_endpoint: z
         .string()
         .max(1024)
-        .regex(/^\/(?!\/)[\x21-\x7e]*$/, 'use a path such as "/health"')
+        // Without what some readers of URLs take for the beginning of a host, or for the end of a path.
+        .regex(/^\/(?!\/)[!-"$-?A-[\]-~]*$/, 'use a path such as "/health"')
         .nullable()
         .default('/health')
         .describe('Path that answers 2xx when the relic is ready; null: healthy once it runs'),
