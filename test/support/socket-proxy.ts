@@ -28,6 +28,8 @@ export interface EngineRequest extends RequestHead {
 export type SocketFault =
   /** The connection ends before the engine hears of the request. */
   | { kind: 'cut' }
+  /** It is answered 403 in the engine's form, which does not hear of it, and the connection ends. */
+  | { kind: 'refuse'; message: string }
   /** The answer comes later. */
   | { kind: 'delay'; milliseconds: number }
   /** The connection ends after so many bytes of the answer. */
@@ -43,6 +45,10 @@ export type FaultRule = (request: RequestHead) => SocketFault | undefined
 export class SocketProxy {
   /** As `DOCKER_HOST` takes it. */
   readonly host: string
+  /** Of the socket. */
+  get path(): string {
+    return this.#path
+  }
   readonly requests: EngineRequest[] = []
   /** For requests from now on. */
   rule: FaultRule | undefined
@@ -168,7 +174,7 @@ class Connection {
     client.on('data', (bytes) => {
       parser.push(bytes)
       // A rule may have ended it.
-      if (!client.destroyed) send(bytes, client, this.#engine)
+      if (!client.writableEnded && !client.destroyed) send(bytes, client, this.#engine)
     })
     this.#engine.on('data', (bytes) => this.#answer(bytes))
     client.on('end', () => this.#engine.end())
@@ -190,6 +196,14 @@ class Connection {
     this.#answered = 0
     this.#answersFrom = request.fault?.kind === 'delay' ? Date.now() + request.fault.milliseconds : 0
     if (request.fault?.kind === 'cut') this.destroy()
+    if (request.fault?.kind === 'refuse') this.#refuse(request.fault.message)
+  }
+
+  #refuse(message: string): void {
+    const body = JSON.stringify({ message })
+    const head = ['HTTP/1.1 403 Forbidden', 'Content-Type: application/json', 'Connection: close']
+    this.#client.end([...head, `Content-Length: ${Buffer.byteLength(body)}`, '', body].join('\r\n'))
+    this.#engine.destroy()
   }
 
   #answer(bytes: Buffer): void {
