@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { ProfileFile, profilesOf } from './config-file/profile-file.ts'
 import { Name } from './domain/common.ts'
-import { GRANTABLE_CAPABILITIES } from './engine/spec.ts'
 import { ConfigError, messageOf } from './errors.ts'
 import type { CredentialSet, CredentialSets, SecretSource } from './policy/credentials.ts'
-import { BUILT_IN_PROFILES, type NetworkClass, type Profile, type Profiles } from './policy/profiles.ts'
+import type { Profiles } from './policy/profiles.ts'
 
 export interface FileSettings {
   profiles: Profiles
@@ -15,24 +15,33 @@ export interface FileSettings {
   credentials: CredentialSets
   /** Names under which workers get their identity once more. */
   environmentPrefixes: readonly string[]
+  build: BuildSettings
 }
+
+/** What builds from Dockerfiles in requests may use. */
+export interface BuildSettings {
+  /** Of what a step runs; `bridge` is the engine's default network, with a way out. */
+  readonly network: 'none' | 'bridge'
+  /** Of one step. */
+  readonly memoryBytes: number
+  readonly cpus: number
+  /** For the whole build. */
+  readonly timeoutSeconds: number
+  /** A larger image is removed, and its build failed. */
+  readonly maxImageBytes: number | undefined
+}
+
+const MIB = 1024 * 1024
 
 const VariableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'letters, digits and "_"')
 
-const ProfileFile = z.strictObject({
-  extends: z.string(),
-  readonly_root: z.boolean().optional(),
-  may_write_root: z.boolean().optional(),
-  capabilities: z.array(z.enum(GRANTABLE_CAPABILITIES)).optional(),
-  networks: z
-    .array(z.enum(['none', 'session', 'internal', 'bridge']))
-    .min(1)
-    .optional(),
-  tmp_mb: z.number().int().min(1).max(65_536).optional(),
-  user: z
-    .string()
-    .regex(/^\d{1,10}(:\d{1,10})?$/, 'numbers, as in "1000:1000"')
-    .optional(),
+/** Bounds of builds from Dockerfiles in requests. */
+const BuildFile = z.strictObject({
+  network: z.enum(['none', 'bridge']).default('none'),
+  memory_mb: z.number().int().min(16).max(1_048_576).default(2048),
+  cpu_limit: z.number().min(0.01).max(1024).default(2),
+  timeout_seconds: z.number().int().min(1).max(86_400).default(900),
+  max_image_mb: z.number().int().min(1).optional(),
 })
 
 const SecretFile = z
@@ -73,21 +82,37 @@ const ConfigFile = z.strictObject({
   shared_volumes: z.array(Name).default([]),
   credentials: z.record(Name, CredentialsFile).default({}),
   worker_environment_prefixes: z.array(VariableName).default([]),
+  build: BuildFile.prefault({}),
 })
 
-/** Reads the file, or its defaults where there is none. `environment` is where secrets are taken from. */
+/**
+ * Reads the file, or its defaults where there is none. `environment` is where secrets are taken from,
+ * `hostRoots` what may be mounted at all.
+ */
 export function readConfigFile(
   path: string | undefined,
   environment: Readonly<Record<string, string | undefined>>,
+  hostRoots: readonly string[] = [],
 ): FileSettings {
   const file = parseConfigFile(path)
   // A relative .env file lies beside the file that names it.
   const folder = path === undefined ? '.' : dirname(resolve(path))
   return {
-    profiles: profilesOf(file.profiles),
+    profiles: profilesOf(file.profiles, { hostRoots, credentials: Object.keys(file.credentials) }),
     sharedVolumes: file.shared_volumes,
     credentials: credentialsOf(file.credentials, environment, folder),
     environmentPrefixes: file.worker_environment_prefixes,
+    build: buildOf(file.build),
+  }
+}
+
+function buildOf(file: z.infer<typeof BuildFile>): BuildSettings {
+  return {
+    network: file.network,
+    memoryBytes: file.memory_mb * MIB,
+    cpus: file.cpu_limit,
+    timeoutSeconds: file.timeout_seconds,
+    maxImageBytes: file.max_image_mb === undefined ? undefined : file.max_image_mb * MIB,
   }
 }
 
@@ -118,27 +143,6 @@ function parseYamlFile(path: string): unknown {
   throw new ConfigError(
     `CO_CONFIG=${path}: is not valid YAML${fault.linePos ? ` at line ${fault.linePos[0].line}` : ''}`,
   )
-}
-
-/** The built-in profiles and the operator's, each of which extends one that stands before it. */
-function profilesOf(file: z.infer<typeof ConfigFile>['profiles']): Profiles {
-  const profiles = new Map<string, Profile>(BUILT_IN_PROFILES.map((profile) => [profile.name, profile]))
-  for (const [name, given] of Object.entries(file)) {
-    const base = profiles.get(given.extends)
-    if (base === undefined)
-      throw new ConfigError(`CO_CONFIG: profile "${name}" extends "${given.extends}", which is not known`)
-    profiles.set(name, {
-      ...base,
-      name,
-      ...(given.readonly_root === undefined ? {} : { readonlyRoot: given.readonly_root }),
-      ...(given.may_write_root === undefined ? {} : { mayWriteRoot: given.may_write_root }),
-      ...(given.capabilities === undefined ? {} : { capabilities: given.capabilities }),
-      ...(given.networks === undefined ? {} : { networks: new Set<NetworkClass>(given.networks) }),
-      ...(given.tmp_mb === undefined ? {} : { tmpBytes: given.tmp_mb * 1024 * 1024 }),
-      ...(given.user === undefined ? {} : { user: given.user }),
-    })
-  }
-  return profiles
 }
 
 function credentialsOf(

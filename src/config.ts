@@ -1,15 +1,17 @@
 /** The only reader of the process's environment: variables, an `.env` file, and the file CO_CONFIG names. */
-import { existsSync, readFileSync, realpathSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
-import { isAbsolute } from 'node:path'
+import { existsSync, readFileSync } from 'node:fs'
+import { availableParallelism, homedir } from 'node:os'
+import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { z } from 'zod'
-import { readConfigFile } from './config-file.ts'
+import { resolveHostRoot } from './config-file/host-root.ts'
+import { type BuildSettings, readConfigFile } from './config-file.ts'
 import { parseMemorySize } from './domain/memory-size.ts'
 import { nearest } from './domain/nearest.ts'
 import type { Quotas } from './domain/session.ts'
 import { ConfigError } from './errors.ts'
 import type { CredentialSets } from './policy/credentials.ts'
+import { isImagePattern } from './policy/images.ts'
 import type { Profiles } from './policy/profiles.ts'
 
 export interface Config {
@@ -39,6 +41,9 @@ export interface Config {
   readonly allowedHostRoots: readonly string[]
   readonly sharedVolumes: readonly string[]
   readonly allowBuild: boolean
+  readonly build: BuildSettings
+  /** Cgroup that all containers and builds are under; undefined for the engine's own. */
+  readonly cgroupParent: string | undefined
   readonly drainSeconds: number
   readonly retentionDays: number
   readonly spoolMegabytes: number
@@ -61,6 +66,9 @@ export interface WorkerLimits {
   readonly memoryBytes: number | undefined
   readonly cpus: number | undefined
 }
+
+/** A path for the driver `cgroupfs`, a slice for `systemd`; none of its parts is a dot or two. */
+const CGROUP = /^(?:(?:\/(?!\.\.?(?:\/|$))[A-Za-z0-9_.-]+)+|[A-Za-z0-9_-]+\.slice)$/
 
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
 
@@ -91,6 +99,7 @@ const Variables = z.object({
   DOCKER_HOST: z.string().min(1).default('unix:///var/run/docker.sock'),
   DOCKER_TLS_VERIFY: z.string().optional(),
   DOCKER_CERT_PATH: z.string().optional(),
+  DOCKER_CONFIG: z.string().optional(),
   CO_DATA_DIR: z.string().min(1).default('./data'),
   CO_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   CO_SESSION_SUBNETS: z
@@ -107,12 +116,18 @@ const Variables = z.object({
     .default('10.213.0.0/16'),
   CO_MAX_CONCURRENT_RUNS: integer(1, 10_000).default(2 * availableParallelism()),
   CO_QUEUE_LIMIT: integer(0, 1_000_000).default(10_000),
-  CO_ALLOWED_IMAGES: list.default(['*']),
+  CO_ALLOWED_IMAGES: list
+    .refine((patterns) => patterns.every(isImagePattern), 'comma-separated patterns of image references')
+    .default(['*']),
   CO_ALLOWED_HOST_ROOTS: list.default([]),
   CO_ALLOW_BUILD: z.stringbool({ error: 'true or false' }).optional(),
   CO_KEYS_FILE: z.string().optional(),
   CO_REQUESTS_PER_MINUTE: integer(1, 10_000_000).default(6_000),
   CO_ALLOW_UNAUTHENTICATED: z.stringbool({ error: 'true or false' }).default(false),
+  CO_CGROUP_PARENT: z
+    .string()
+    .regex(CGROUP, 'a cgroup such as /containers, or with systemd a slice such as containers.slice')
+    .optional(),
   CO_DRAIN_SECONDS: integer(0, 3600).default(30),
   CO_RETENTION_DAYS: integer(1, 36_500).default(7),
   CO_SPOOL_MB: integer(16, 100_000_000).default(2048),
@@ -148,7 +163,10 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     throw new ConfigError(`${issue?.path.join('.')}=${String(given[String(issue?.path[0])])}: ${issue?.message}`)
   }
   const variables = parsed.data
-  const file = readConfigFile(variables.CO_CONFIG, given)
+  const allowedHostRoots = variables.CO_ALLOWED_HOST_ROOTS.map((path) =>
+    resolveHostRoot(path, `CO_ALLOWED_HOST_ROOTS=${path}`),
+  )
+  const file = readConfigFile(variables.CO_CONFIG, given, allowedHostRoots)
   refuseUnknown(given, file.credentials)
   const onLoopback = LOOPBACK.has(variables.CO_HOST)
   if (!onLoopback && variables.CO_KEYS_FILE === undefined && !variables.CO_ALLOW_UNAUTHENTICATED) {
@@ -166,16 +184,21 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     maxConnections: variables.CO_MAX_CONNECTIONS,
     maxStreams: variables.CO_MAX_STREAMS,
     dockerHost: variables.DOCKER_HOST,
-    dockerCertPath: variables.DOCKER_TLS_VERIFY ? (variables.DOCKER_CERT_PATH ?? '.') : undefined,
+    // The client's own default: the folder of its configuration.
+    dockerCertPath: variables.DOCKER_TLS_VERIFY
+      ? (variables.DOCKER_CERT_PATH ?? variables.DOCKER_CONFIG ?? join(homedir(), '.docker'))
+      : undefined,
     dataDir: variables.CO_DATA_DIR,
     logLevel: variables.CO_LOG_LEVEL,
     sessionSubnets: variables.CO_SESSION_SUBNETS,
     maxConcurrentRuns: variables.CO_MAX_CONCURRENT_RUNS,
     queueLimit: variables.CO_QUEUE_LIMIT,
     allowedImages: variables.CO_ALLOWED_IMAGES,
-    allowedHostRoots: variables.CO_ALLOWED_HOST_ROOTS.map(hostRoot),
+    allowedHostRoots,
     sharedVolumes: file.sharedVolumes,
     allowBuild: variables.CO_ALLOW_BUILD ?? onLoopback,
+    build: file.build,
+    cgroupParent: variables.CO_CGROUP_PARENT,
     drainSeconds: variables.CO_DRAIN_SECONDS,
     retentionDays: variables.CO_RETENTION_DAYS,
     spoolMegabytes: variables.CO_SPOOL_MB,
@@ -223,17 +246,4 @@ function refuseUnknown(given: Readonly<Record<string, string | undefined>>, cred
   const unknown = Object.keys(given).find((name) => name.startsWith('CO_') && !known.has(name))
   if (unknown === undefined) return
   throw new ConfigError(`${unknown}: there is no such setting; is ${nearest(unknown, settings)} meant?`)
-}
-
-function hostRoot(path: string): string {
-  const refuse = (why: string) => new ConfigError(`CO_ALLOWED_HOST_ROOTS=${path}: ${why}`)
-  if (!isAbsolute(path)) throw refuse('absolute folders only')
-  let real: string
-  try {
-    real = realpathSync(path)
-  } catch {
-    throw refuse('there is no such folder')
-  }
-  if (real === '/') throw refuse('the whole host cannot be allowed')
-  return real
 }

@@ -11,6 +11,7 @@ import { type Config, loadConfig } from './config.ts'
 import { DockerEngine } from './engine/docker/docker-engine.ts'
 import type { EngineInfo } from './engine/engine.ts'
 import { ConfigError, messageOf } from './errors.ts'
+import { engineWarnings, requireRuntimes } from './managers/engine-fitness.ts'
 import { HostPaths } from './managers/host-paths.ts'
 import { buildServices } from './services.ts'
 import { Store } from './store/store.ts'
@@ -24,6 +25,8 @@ async function main(): Promise<void> {
   // Whoever read the log may be gone. pino's own destination retries for ever then, also at the exit.
   process.stdout.on('error', () => {})
   const { engine, engineInfo } = await connect(config)
+  requireRuntimes(config.profiles, engineInfo)
+  for (const warning of engineWarnings(engineInfo)) log.warn({ event: 'engine.warning' }, warning)
   const store = await Store.open(config.dataDir, { onCorrupt: endFor })
   const hostPaths = await HostPaths.detect(engine.containers)
   const services = buildServices({ config, engine, engineInfo, store, hostPaths, log })

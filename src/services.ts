@@ -56,11 +56,18 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   })
   const gate = new SessionGate([() => engine.availability.require('making a container'), () => disk.requireRoom()])
   const quotas = new SessionQuotas({ sessions: store.sessions, operator: config.sessionQuotas })
-  const docker = new DockerManager({ engine, instance, log, cores: engineInfo.cores })
+  const docker = new DockerManager({
+    engine,
+    instance,
+    log,
+    cores: engineInfo.cores,
+    cgroupParent: config.cgroupParent,
+  })
   const { isolation } = engineInfo.capabilities
   const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, isolation, log })
-  const { allowedImages, allowBuild } = config
-  const images = new ImageManager({ engine, instance, allowedImages, allowBuild, log })
+  const { allowedImages, allowBuild, cgroupParent } = config
+  const build = { ...config.build, ...(cgroupParent === undefined ? {} : { cgroupParent }) }
+  const images = new ImageManager({ engine, instance, allowedImages, allowBuild, build, log })
   const policy = { allowedHostRoots: config.allowedHostRoots, sharedVolumes: config.sharedVolumes }
   const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
   const volumes = new VolumeResolver({ engine, instance, policy, hostPaths, toolbox })

@@ -55,6 +55,10 @@ export interface EngineInfo {
   storageDriver: string
   /** Folder of the engine's host in which it keeps everything; empty where it does not tell. */
   dataRoot: string
+  /** Names of the runtimes that it has. */
+  runtimes: readonly string[]
+  /** Version of runc, where the engine tells it. */
+  runc?: string
   capabilities: EngineCapabilities
 }
 
@@ -294,6 +298,7 @@ export interface Networks {
 export interface ImageInfo {
   /** `sha256:…`, what containers are created from. */
   id: string
+  bytes: number
   createdAt: Date
   labels: Labels
   /** Empty for root. */
@@ -304,11 +309,23 @@ export interface ImageInfo {
   command: readonly string[]
 }
 
+/** What the steps of a build may use. */
+export interface BuildBounds {
+  /** Of each step; swap is off. */
+  memoryBytes: number
+  /** In cores. */
+  cpus: number
+  /** Of what a step runs: none, or the engine's default, with a way out. */
+  network: 'none' | 'bridge'
+  cgroupParent?: string
+}
+
 export interface BuildOptions {
   /** A tar of the context, with a file `Dockerfile` in it. */
   context: Readable
   tag: string
   labels: Labels
+  bounds: BuildBounds
   onOutput?: (text: string) => void
   signal?: AbortSignal
 }

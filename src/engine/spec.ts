@@ -36,6 +36,8 @@ export interface ContainerSpec {
   network: NetworkAttachment
   ports: readonly PortSpec[]
   gpu?: GpuSpec
+  /** Cgroup that its own is made in; the engine's default where absent. */
+  cgroupParent?: string
   healthcheck?: HealthcheckSpec
 }
 
@@ -61,6 +63,8 @@ export interface SandboxSpec {
   readonlyRoot: boolean
   capabilities: readonly Capability[]
   tmpfs: readonly TmpfsSpec[]
+  /** A runtime of the engine; its default where absent. */
+  runtime?: string
 }
 
 export interface TmpfsSpec {

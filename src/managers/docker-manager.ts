@@ -42,12 +42,20 @@ export class DockerManager {
   readonly #instance: string
   /** Of the engine's host, which refuses more. */
   readonly #cores: number
+  readonly #cgroupParent: string | undefined
   readonly #log: Log
   readonly #removals = new Set<Promise<void>>()
   /** Ids of what this service removes, or has just removed. */
   readonly #removing = new Set<string>()
 
-  constructor(options: { engine: Engine; instance: string; log: Log; cores?: number }) {
+  constructor(options: {
+    engine: Engine
+    instance: string
+    log: Log
+    cores?: number
+    cgroupParent?: string | undefined
+  }) {
+    this.#cgroupParent = options.cgroupParent
     this.#engine = options.engine
     this.#cores = options.cores ?? Number.POSITIVE_INFINITY
     this.#instance = options.instance
@@ -63,6 +71,7 @@ export class DockerManager {
       name: intent.containerName,
       imageId: intent.imageId,
       network: intent.network,
+      ...(this.#cgroupParent === undefined ? {} : { cgroupParent: this.#cgroupParent }),
       // Ours last: neither the caller's nor the image's labels can take their place.
       labels: { ...intent.labels, ...encodeAllLabels({ ...intent.owner, instance: this.#instance }) },
     })

@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { pack } from 'tar-stream'
-import type { Engine, ImageInfo } from '../engine/engine.ts'
-import { AppError, isEngineFault } from '../errors.ts'
+import type { BuildBounds, Engine, ImageInfo } from '../engine/engine.ts'
+import { AppError, EngineError, isEngineFault } from '../errors.ts'
 import { decodeLabels, encodeLabels, type Ownership, ownedBy } from '../labels.ts'
 import { requireAllowedDockerfile } from '../policy/dockerfile.ts'
 import { engineReference, requireAllowedImage } from '../policy/images.ts'
@@ -17,13 +17,20 @@ export interface ImageSource {
   build?: { dockerfile: string; files: Record<string, string> } | undefined
 }
 
+/** What builds from Dockerfiles in requests may use. */
+export interface BuildPolicy extends BuildBounds {
+  /** For the whole build. */
+  timeoutSeconds: number
+  /** A larger image is removed, and its build failed. */
+  maxImageBytes?: number | undefined
+}
+
 export interface ResolvedImage extends ImageInfo {
   /** What the caller named, or the tag of what was built. */
   reference: string
 }
 
 const PULL_DEADLINE_MS = 15 * 60_000
-const BUILD_DEADLINE_MS = 15 * 60_000
 const PROGRESS_INTERVAL_MS = 1_000
 const BUILD_REPOSITORY = 'container-orchestrator/build'
 
@@ -33,6 +40,7 @@ export class ImageManager {
   readonly #instance: string
   readonly #allowedImages: readonly string[]
   readonly #allowBuild: boolean
+  readonly #build: BuildPolicy
   readonly #log: Log
   readonly #acquisitions = new InFlight<void>()
 
@@ -41,8 +49,10 @@ export class ImageManager {
     instance: string
     allowedImages: readonly string[]
     allowBuild: boolean
+    build: BuildPolicy
     log: Log
   }) {
+    this.#build = options.build
     this.#engine = options.engine
     this.#instance = options.instance
     this.#allowedImages = options.allowedImages
@@ -75,7 +85,7 @@ export class ImageManager {
     const acquisition = this.#acquisitions.share(reference, async () => {
       // It may have become present between the look above and this turn.
       if ((await this.#engine.images.inspect(reference)) !== undefined) return
-      await (source.image === undefined ? this.#build(source, sessionId, reference) : this.#pull(reference))
+      await (source.image === undefined ? this.#make(source, sessionId, reference) : this.#pull(reference))
     })
     await unlessAborted(acquisition, signal)
     const acquired = await this.#engine.images.inspect(reference)
@@ -130,7 +140,7 @@ export class ImageManager {
     this.#log.info({ event: 'image.pulled', image: reference, duration_ms: elapsed(began) }, 'image pulled')
   }
 
-  async #build(source: ImageSource, sessionId: string, tag: string): Promise<void> {
+  async #make(source: ImageSource, sessionId: string, tag: string): Promise<void> {
     const began = performance.now()
     const { dockerfile, files } = contextOf(source)
     const context = pack()
@@ -145,16 +155,40 @@ export class ImageManager {
       session: sessionId,
       nonce: randomUUID(),
     }
-    await this.#engine.images.build({
-      context: Readable.from(context),
-      tag,
-      labels: encodeLabels(owner),
-      signal: AbortSignal.timeout(BUILD_DEADLINE_MS),
-      onOutput: (text) => this.#log.debug({ event: 'image.build_output', tag, text }, 'building image'),
-    })
+    const { timeoutSeconds } = this.#build
+    const signal = AbortSignal.timeout(timeoutSeconds * 1000)
+    await this.#engine.images
+      .build({
+        context: Readable.from(context),
+        tag,
+        labels: encodeLabels(owner),
+        bounds: this.#build,
+        signal,
+        onOutput: (text) => this.#log.debug({ event: 'image.build_output', tag, text }, 'building image'),
+      })
+      .catch((error: unknown) => {
+        if (!signal.aborted) throw error
+        throw new EngineError('build_failed', `The build took longer than ${timeoutSeconds} seconds`, { cause: error })
+      })
+    await this.#requireSize(tag)
     this.#log.info(
       { event: 'image.built', image: tag, session_id: sessionId, duration_ms: elapsed(began) },
       'image built',
+    )
+  }
+
+  /** Refuses (`build_failed`) and removes an image that is larger than the operator allows. */
+  async #requireSize(tag: string): Promise<void> {
+    const { maxImageBytes } = this.#build
+    if (maxImageBytes === undefined) return
+    const image = await this.#engine.images.inspect(tag)
+    if (image === undefined || image.bytes <= maxImageBytes) return
+    await this.#removeUnused(image.id)
+    const megabytes = (bytes: number) => Math.ceil(bytes / 1024 ** 2)
+    throw new EngineError(
+      'build_failed',
+      `The image has ${megabytes(image.bytes)} MB; builds may have ${megabytes(maxImageBytes)}`,
+      { hint: 'Build from a smaller base image, or put less into it.' },
     )
   }
 

@@ -113,6 +113,7 @@ export class Toolbox {
       context: Readable.from(context),
       tag: TOOLBOX_IMAGE,
       labels: {},
+      bounds: { memoryBytes: 256 * 1024 ** 2, cpus: 1, network: 'none' },
       signal: AbortSignal.timeout(BUILD_DEADLINE_MS),
     })
     const image = await this.#engine.images.inspect(TOOLBOX_IMAGE)

@@ -93,6 +93,7 @@ function sandbox(profile: Profile, mounts: readonly MountSpec[]): SandboxSpec {
     readonlyRoot: profile.readonlyRoot,
     capabilities: profile.capabilities,
     tmpfs: tmpIsMounted ? [] : [{ target: '/tmp', bytes: profile.tmpBytes }],
+    ...(profile.runtime === undefined ? {} : { runtime: profile.runtime }),
   }
 }
 

@@ -79,5 +79,6 @@ function sandbox(
     readonlyRoot: request.readonly_root && profile.readonlyRoot,
     capabilities: profile.capabilities,
     tmpfs: scratch,
+    ...(profile.runtime === undefined ? {} : { runtime: profile.runtime }),
   }
 }

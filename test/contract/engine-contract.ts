@@ -23,6 +23,7 @@ export interface ContractSubject {
 }
 
 const MIB = 1024 * 1024
+const BOUNDS = { memoryBytes: 64 * MIB, cpus: 1, network: 'none' } as const
 
 export function describeEngineContract(name: string, open: () => Promise<ContractSubject>): void {
   describe(`engine contract: ${name}`, () => {
@@ -504,7 +505,13 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         let output = ''
         const context = tarOf({ Dockerfile: `FROM ${subject.image}\nENV BUILT=yes\n` })
         const tag = `contract-${run}:built`
-        const id = await engine.images.build({ context, tag, labels: label, onOutput: (part) => (output += part) })
+        const id = await engine.images.build({
+          context,
+          tag,
+          labels: label,
+          bounds: BOUNDS,
+          onOutput: (part) => (output += part),
+        })
         expect((await engine.images.inspect(tag))?.id).toBe(id)
         expect(output).toContain('FROM')
         expect(await engine.images.list(label)).toEqual([id])
@@ -515,7 +522,7 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
       it('that fail to build tell the step and its output', async () => {
         const context = tarOf({ Dockerfile: `FROM ${subject.image}\nRUN false\n` })
         const failure = await engine.images
-          .build({ context, tag: `contract-${run}:broken`, labels: label })
+          .build({ context, tag: `contract-${run}:broken`, labels: label, bounds: BOUNDS })
           .catch((error: unknown) => error)
         expect(failure).toMatchObject({
           fault: 'build_failed',

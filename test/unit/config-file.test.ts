@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadConfig } from '../../src/config.ts'
@@ -41,6 +41,13 @@ describe('without a file', () => {
       sharedVolumes: [],
       credentials: new Map(),
       environmentPrefixes: [],
+      build: {
+        network: 'none',
+        memoryBytes: 2 * 1024 ** 3,
+        cpus: 2,
+        timeoutSeconds: 900,
+        maxImageBytes: undefined,
+      },
     })
   })
 })
@@ -79,8 +86,189 @@ profiles:
     ['may_write_root', 'may_write_root: "no"'],
     ['may_write_root', 'may_write_root: 1'],
     ['readonly_root', 'readonly_root: "true"'],
+    ['kinds', 'kinds: []'],
+    ['kinds', 'kinds: [session]'],
+    ['capabilities', 'capabilities: [NET_RAW]'],
+    ['capabilities', 'capabilities: [SYS_ADMIN]'],
+    ['networks', 'networks: []'],
+    ['networks', 'networks: [host]'],
+    ['images', 'images: ["a b"]'],
+    ['images', 'images: python'],
+    ['max', 'max: {memory: 1}'],
+    ['max.memory_mb', 'max: {memory_mb: 7}'],
+    ['max.memory_mb', 'max: {memory_mb: 1g}'],
+    ['max.cpu_limit', 'max: {cpu_limit: 0}'],
+    ['max.timeout_seconds', 'max: {timeout_seconds: -1}'],
+    ['max.pids_limit', 'max: {pids_limit: 3.5}'],
+    ['credentials', 'credentials: ["a b"]'],
+    ['gpu', 'gpu: all'],
+    ['build', 'build: 1'],
+    ['runtime', 'runtime: ""'],
+    ['runtime', 'runtime: ../runsc'],
+    ['runtime', 'runtime: /usr/bin/runsc'],
+    ['egress', 'egress: {}'],
+    ['egress.hosts', 'egress: {hosts: []}'],
+    ['egress.ports', 'egress: {hosts: [example.org], ports: []}'],
+    ['egress.ports.0', 'egress: {hosts: [example.org], ports: [0]}'],
+    ['egress.ports.0', 'egress: {hosts: [example.org], ports: [65536]}'],
+    ['egress.private_ranges.0', 'egress: {hosts: [example.org], private_ranges: [10.0.0.0]}'],
+    ['egress.private_ranges.0', 'egress: {hosts: [example.org], private_ranges: [10.0.0.256/8]}'],
+    ['egress.private_ranges.0', 'egress: {hosts: [example.org], private_ranges: [10.0.0.0/33]}'],
+    ['egress.private_ranges.0', 'egress: {hosts: [example.org], private_ranges: ["fd00::/8"]}'],
+    ...[
+      '*',
+      '*.org.',
+      'a..b',
+      '.a',
+      '*example.org',
+      'a.*.org',
+      'http://a',
+      'a:80',
+      'a/b',
+      '-a.org',
+      '10.0.0.1',
+      '7',
+      '""',
+    ].map((host) => ['egress.hosts.0', `egress: {hosts: ["${host.replaceAll('"', '')}"]}`]),
   ])('are refused for a bad %s: %s', async (word, field) => {
     expect(await refusal(`profiles: {x: {extends: strict, ${field}}}`)).toContain(`profiles.x.${word}`)
+  })
+})
+
+describe('a profile of the operator', () => {
+  it('may set everything that a profile has', async () => {
+    const { profiles } = await read(`
+credentials: { git: {}, cloud: {} }
+profiles:
+  all:
+    extends: strict
+    kinds: [tool, worker]
+    readonly_root: false
+    may_write_root: true
+    capabilities: [CHOWN]
+    networks: [none, egress]
+    egress: { hosts: [API.example.org, "*.example.com", proxy], ports: [443, 8443], private_ranges: [10.1.2.0/24] }
+    images: ["python:*", "sha256:ab*"]
+    max: { memory_mb: 2048, cpu_limit: 1.5, timeout_seconds: 60, pids_limit: 64 }
+    host_roots: []
+    credentials: [git]
+    gpu: true
+    build: false
+    runtime: runsc
+    tmp_mb: 64
+    user: "7:7"
+`)
+    expect(profiles.get('all')).toEqual({
+      ...STRICT,
+      name: 'all',
+      kinds: new Set(['tool', 'worker']),
+      readonlyRoot: false,
+      mayWriteRoot: true,
+      capabilities: ['CHOWN'],
+      networks: new Set(['none', 'egress']),
+      egress: {
+        hosts: ['api.example.org', '*.example.com', 'proxy'],
+        ports: [443, 8443],
+        privateRanges: ['10.1.2.0/24'],
+      },
+      images: [['python:*', 'sha256:ab*']],
+      max: { memoryMegabytes: 2048, cpus: 1.5, timeoutSeconds: 60, pids: 64 },
+      hostRoots: [],
+      credentials: ['git'],
+      gpu: true,
+      build: false,
+      runtime: 'runsc',
+      tmpBytes: 64 * 1024 ** 2,
+      user: '7:7',
+    })
+  })
+
+  it('has of its base what it does not set, maxima one by one', async () => {
+    const { profiles } = await read(`
+profiles:
+  base: { extends: strict, max: { memory_mb: 2048, cpu_limit: 1.5 }, images: [a], runtime: runsc, gpu: true }
+  heir: { extends: base, max: { cpu_limit: 4, pids_limit: 64 }, gpu: false }
+`)
+    expect(profiles.get('heir')).toEqual({
+      ...STRICT,
+      name: 'heir',
+      max: { memoryMegabytes: 2048, cpus: 4, pids: 64 },
+      images: [['a']],
+      runtime: 'runsc',
+      gpu: false,
+    })
+  })
+
+  it('reaches the ports of the web, and no private range, where its egress says nothing else', async () => {
+    const { profiles } = await read(
+      'profiles: { out: { extends: strict, networks: [egress], egress: { hosts: [a.b] } } }',
+    )
+    expect(profiles.get('out')?.egress).toEqual({ hosts: ['a.b'], ports: [80, 443], privateRanges: [] })
+  })
+
+  it('is refused with the network egress and no hosts', async () => {
+    expect(await refusal('profiles: { out: { extends: strict, networks: [egress] } }')).toMatch(/"out".*hosts/)
+  })
+
+  it('is refused with a credential set that there is not, also one of its base', async () => {
+    const sets = 'credentials: { git: {} }\n'
+    expect(await refusal(`${sets}profiles: { x: { extends: strict, credentials: [git, cloud] } }`)).toContain('"cloud"')
+  })
+
+  it('is refused where it extends none that stands before it', async () => {
+    expect(await refusal('profiles: { a: { extends: b }, b: { extends: strict } }')).toMatch(/"a" extends "b"/)
+  })
+
+  describe('with host folders', () => {
+    const within = async (content: string, roots: readonly string[]) =>
+      readConfigFile(await fileWith(content), {}, roots).profiles.get('x')?.hostRoots
+    const profile = (...folders: string[]) =>
+      `profiles: { x: { extends: strict, host_roots: ${JSON.stringify(folders)} } }`
+
+    it('has those that lie in what may be mounted at all, with their links resolved', async () => {
+      const root = await temporaryFolder()
+      await mkdir(join(root, 'data'))
+      await symlink(join(root, 'data'), join(root, 'link'))
+      expect(await within(profile(root, join(root, 'link')), [root])).toEqual([root, join(root, 'data')])
+    })
+
+    it('is refused where one lies elsewhere, leads elsewhere, is relative or is not there', async () => {
+      const [root, outside] = [await temporaryFolder(), await temporaryFolder()]
+      await symlink(outside, join(root, 'link'))
+      for (const folder of [outside, join(root, 'link'), 'data', join(root, 'absent'), '/']) {
+        const path = await fileWith(profile(folder))
+        const error = thrown(() => readConfigFile(path, {}, [root]))
+        expect(error).toBeInstanceOf(ConfigError)
+        expect((error as Error).message).toContain(`host_roots: ${folder}: `)
+      }
+    })
+  })
+})
+
+describe('build', () => {
+  it('bounds what builds may use', async () => {
+    const { build } = await read(
+      'build: { network: bridge, memory_mb: 512, cpu_limit: 0.5, timeout_seconds: 60, max_image_mb: 100 }',
+    )
+    expect(build).toEqual({
+      network: 'bridge',
+      memoryBytes: 512 * 1024 ** 2,
+      cpus: 0.5,
+      timeoutSeconds: 60,
+      maxImageBytes: 100 * 1024 ** 2,
+    })
+  })
+
+  it.each([
+    ['network', 'host'],
+    ['memory_mb', '15'],
+    ['cpu_limit', '0'],
+    ['timeout_seconds', '0'],
+    ['timeout_seconds', '86401'],
+    ['max_image_mb', '0'],
+    ['remote', 'x'],
+  ])('is refused with %s: %s', async (name, value) => {
+    expect(await refusal(`build: { ${name}: ${value} }`)).toContain(`build`)
   })
 })
 

@@ -1,5 +1,5 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, homedir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type Config, loadConfig, readSetting } from '../../src/config.ts'
@@ -72,6 +72,9 @@ describe('loadConfig', () => {
     ['CO_MAX_CONCURRENT_RUNS', '1', { maxConcurrentRuns: 1 }],
     ['CO_QUEUE_LIMIT', '0', { queueLimit: 0 }],
     ['CO_ALLOWED_IMAGES', 'python:*, alpine ,,', { allowedImages: ['python:*', 'alpine'] }],
+    ['CO_ALLOWED_IMAGES', 'registry.example.com:5000/**', { allowedImages: ['registry.example.com:5000/**'] }],
+    ['CO_CGROUP_PARENT', '/containers/agents', { cgroupParent: '/containers/agents' }],
+    ['CO_CGROUP_PARENT', 'agents.slice', { cgroupParent: 'agents.slice' }],
     ['CO_ALLOW_BUILD', 'false', { allowBuild: false }],
     ['CO_ALLOW_BUILD', 'TRUE', { allowBuild: true }],
     ['CO_DRAIN_SECONDS', '0', { drainSeconds: 0 }],
@@ -109,6 +112,14 @@ describe('loadConfig', () => {
     ['CO_SESSION_SUBNETS', 'fd00::/64'],
     ['CO_MAX_CONCURRENT_RUNS', '0'],
     ['CO_MAX_CONCURRENT_RUNS', '10001'],
+    ['CO_ALLOWED_IMAGES', 'python 3'],
+    ['CO_ALLOWED_IMAGES', 'alpine,python:3?'],
+    ['CO_CGROUP_PARENT', '/'],
+    ['CO_CGROUP_PARENT', 'containers'],
+    ['CO_CGROUP_PARENT', '/a/../b'],
+    ['CO_CGROUP_PARENT', '/a/.'],
+    ['CO_CGROUP_PARENT', '../x.slice'],
+    ['CO_CGROUP_PARENT', '/a b'],
     ['CO_QUEUE_LIMIT', '-1'],
     ['CO_QUEUE_LIMIT', '1000001'],
     ['CO_ALLOW_BUILD', 'maybe'],
@@ -209,6 +220,8 @@ describe('an address beyond loopback', () => {
 describe('TLS to the engine', () => {
   it('is used where DOCKER_TLS_VERIFY says so, as every Docker tool reads it', () => {
     expect(load({ DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: '/certs' }).dockerCertPath).toBe('/certs')
+    expect(load({ DOCKER_TLS_VERIFY: '1', DOCKER_CONFIG: '/conf' }).dockerCertPath).toBe('/conf')
+    expect(load({ DOCKER_TLS_VERIFY: '1' }).dockerCertPath).toBe(join(homedir(), '.docker'))
     expect(load({ DOCKER_CERT_PATH: '/certs' }).dockerCertPath).toBeUndefined()
     expect(load({ DOCKER_TLS_VERIFY: '', DOCKER_CERT_PATH: '/certs' }).dockerCertPath).toBeUndefined()
   })

@@ -3,6 +3,8 @@ import type { ContainerSpec, HealthcheckSpec, MountSpec, NetworkIsolation, Netwo
 
 const LOG_FILE_BYTES = '10m'
 const LOG_FILES = '3'
+/** A host that runs out of memory ends what is in containers before the engine and this service. */
+const OOM_SCORE = 500
 const SHM_BYTES = 64 * 1024 * 1024
 
 /**
@@ -61,6 +63,11 @@ export function createContainerBody(spec: ContainerSpec): object {
       AutoRemove: false,
       RestartPolicy: { Name: 'no' },
       IpcMode: 'private',
+      // The engine's default is the host's with cgroup v1.
+      CgroupnsMode: 'private',
+      OomScoreAdj: OOM_SCORE,
+      ...(sandbox.runtime === undefined ? {} : { Runtime: sandbox.runtime }),
+      ...(spec.cgroupParent === undefined ? {} : { CgroupParent: spec.cgroupParent }),
       ShmSize: SHM_BYTES,
       LogConfig: { Type: 'local', Config: { 'max-size': LOG_FILE_BYTES, 'max-file': LOG_FILES } },
       Tmpfs: Object.fromEntries(

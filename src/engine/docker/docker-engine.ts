@@ -30,7 +30,7 @@ const Version = z.looseObject({
   Os: z.string().nullish(),
   Arch: z.string().nullish(),
   KernelVersion: z.string().nullish(),
-  Components: z.array(z.looseObject({ Name: z.string() })).nullish(),
+  Components: z.array(z.looseObject({ Name: z.string(), Version: z.string().nullish() })).nullish(),
 })
 
 const Info = z.looseObject({
@@ -99,6 +99,7 @@ export class DockerEngine implements Engine {
     const info = await this.#control.read(Info, { ...request, path: '/info' })
     this.#breaker.watch()
     const podman = (version.Components ?? []).some((component) => component.Name.startsWith('Podman'))
+    const runc = version.Components?.find((component) => component.Name === 'runc')?.Version
     return {
       name: podman ? 'podman' : 'docker',
       version: version.Version,
@@ -110,6 +111,8 @@ export class DockerEngine implements Engine {
       memoryBytes: info.MemTotal,
       storageDriver: info.Driver ?? 'unknown',
       dataRoot: info.DockerRootDir ?? '',
+      runtimes: Object.keys(info.Runtimes ?? {}),
+      ...(runc ? { runc } : {}),
       capabilities: {
         gpu: info.Runtimes?.['nvidia'] !== undefined,
         // Podman 4 never sets the flag.

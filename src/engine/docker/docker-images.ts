@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { EngineError, isEngineFault } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
-import type { BuildOptions, ImageInfo, Images } from '../engine.ts'
+import type { BuildBounds, BuildOptions, ImageInfo, Images } from '../engine.ts'
 import { type ControlClient, checked } from './control-client.ts'
 import { labelFilter } from './docker-containers.ts'
 import { ImageId } from './ids.ts'
@@ -13,6 +13,7 @@ const OUTPUT_TAIL = 8 * 1024
 
 const ImageDetails = z.looseObject({
   Id: ImageId,
+  Size: z.number().min(0).nullish(),
   // Empty or left out where an image does not say.
   Created: z.union([z.literal(''), Instant]).nullish(),
   Config: z
@@ -50,13 +51,14 @@ export class DockerImages implements Images {
 
   async inspect(reference: string): Promise<ImageInfo | undefined> {
     try {
-      const { Id, Created, Config } = await this.#control.read(ImageDetails, {
+      const { Id, Size, Created, Config } = await this.#control.read(ImageDetails, {
         doing: `inspecting image ${reference}`,
         method: 'GET',
         path: `/images/${imagePath(reference)}/json`,
       })
       return {
         id: prefixed(Id),
+        bytes: Size ?? 0,
         createdAt: new Date(Created || 0),
         labels: Config?.Labels ?? {},
         user: Config?.User ?? '',
@@ -101,14 +103,21 @@ export class DockerImages implements Images {
     }
   }
 
-  async build({ context, tag, labels, onOutput, signal }: BuildOptions): Promise<string> {
+  async build({ context, tag, labels, bounds, onOutput, signal }: BuildOptions): Promise<string> {
     const doing = `building image ${tag}`
     const { body } = await this.#streams
       .open({
         doing,
         method: 'POST',
         path: '/build',
-        query: { t: tag, labels: JSON.stringify(labels), rm: 'true', forcerm: 'true', dockerfile: 'Dockerfile' },
+        query: {
+          t: tag,
+          labels: JSON.stringify(labels),
+          rm: 'true',
+          forcerm: 'true',
+          dockerfile: 'Dockerfile',
+          ...boundsQuery(bounds),
+        },
         headers: { 'content-type': 'application/x-tar' },
         body: context,
         signal,
@@ -159,6 +168,20 @@ export class DockerImages implements Images {
       if (isEngineFault(error, 'not_found')) return false
       throw error
     }
+  }
+}
+
+const CPU_PERIOD_US = 100_000
+
+function boundsQuery({ memoryBytes, cpus, network, cgroupParent }: BuildBounds): Record<string, string> {
+  return {
+    memory: String(memoryBytes),
+    // Equal: no swap.
+    memswap: String(memoryBytes),
+    cpuperiod: String(CPU_PERIOD_US),
+    cpuquota: String(Math.round(cpus * CPU_PERIOD_US)),
+    networkmode: network,
+    ...(cgroupParent === undefined ? {} : { cgroupparent: cgroupParent }),
   }
 }
 

@@ -312,6 +312,7 @@ export class MemoryContainers implements Containers {
     const { spec } = this.#get(id)
     const inherited = this.#world.images.get(spec.imageId)?.environment ?? []
     return this.#world.addImage(options.reference, {
+      bytes: 1024,
       labels: { ...spec.labels, ...options.labels },
       entrypoint: options.entrypoint,
       command: options.command,

@@ -51,6 +51,7 @@ export class MemoryEngine implements Engine {
       memoryBytes: 8 * 1024 ** 3,
       storageDriver: 'memory',
       dataRoot: '',
+      runtimes: ['memory'],
       capabilities: { gpu: this.#gpu, oomFlag: true, isolation: 'inhibit_ipv4' },
     }
   }

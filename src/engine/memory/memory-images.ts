@@ -4,7 +4,15 @@ import type { Labels } from '../../labels.ts'
 import type { BuildOptions, ImageInfo, Images } from '../engine.ts'
 import { carries, type World } from './world.ts'
 
-const DEFAULTS = { user: '', workingDir: '/', environment: ['PATH=/bin'], entrypoint: [], command: ['sh'], labels: {} }
+const DEFAULTS = {
+  bytes: 1024,
+  user: '',
+  workingDir: '/',
+  environment: ['PATH=/bin'],
+  entrypoint: [],
+  command: ['sh'],
+  labels: {},
+}
 
 export class MemoryImages implements Images {
   readonly #world: World

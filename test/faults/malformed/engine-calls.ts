@@ -315,6 +315,7 @@ export const CALLS: readonly EngineCall[] = [
         context: Readable.from([Buffer.alloc(1024)]),
         tag: 'golden:1',
         labels: LABELS,
+        bounds: { memoryBytes: 64 * 1024 ** 2, cpus: 1, network: 'none' },
         onOutput: () => {},
         signal,
       }),

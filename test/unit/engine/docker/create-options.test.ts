@@ -25,7 +25,8 @@ const MOST: ContainerSpec = {
   user: '1000:1000',
   workingDir: '/work',
   openStdin: true,
-  sandbox: { readonlyRoot: false, capabilities: ['CHOWN', 'SETUID'], tmpfs: [] },
+  sandbox: { readonlyRoot: false, capabilities: ['CHOWN', 'SETUID'], tmpfs: [], runtime: 'runsc' },
+  cgroupParent: '/containers',
   mounts: [
     { type: 'volume', target: '/output', readOnly: false },
     { type: 'volume', source: 'volume_s1_data', target: '/data', readOnly: true },
@@ -74,6 +75,8 @@ describe('createContainerBody', () => {
         AutoRemove: false,
         RestartPolicy: { Name: 'no' },
         IpcMode: 'private',
+        CgroupnsMode: 'private',
+        OomScoreAdj: 500,
         ShmSize: 64 * MIB,
         LogConfig: { Type: 'local', Config: { 'max-size': '10m', 'max-file': '3' } },
         Tmpfs: { '/tmp': `rw,nosuid,nodev,noexec,mode=1777,size=${256 * MIB}` },
@@ -104,6 +107,8 @@ describe('createContainerBody', () => {
     expect(body.HostConfig).toMatchObject({
       ReadonlyRootfs: false,
       CapAdd: ['CHOWN', 'SETUID'],
+      Runtime: 'runsc',
+      CgroupParent: '/containers',
       Tmpfs: {},
       NetworkMode: 'n1',
       PortBindings: { '8000/tcp': [{ HostIp: '127.0.0.1', HostPort: '0' }] },
@@ -211,6 +216,8 @@ describe('createContainerBody', () => {
           CapDrop: ['ALL'],
           SecurityOpt: ['no-new-privileges'],
           IpcMode: 'private',
+          CgroupnsMode: 'private',
+          OomScoreAdj: 500,
           AutoRemove: false,
           RestartPolicy: { Name: 'no' },
           PublishAllPorts: false,
@@ -228,6 +235,10 @@ describe('createContainerBody', () => {
     }
   })
 
+  it('names a runtime and a cgroup only where the operator did', () => {
+    for (const key of ['Runtime', 'CgroupParent']) expect(bodyOf(LEAST).HostConfig).not.toHaveProperty(key)
+  })
+
   it('shares no array or map with the spec', () => {
     const body = bodyOf(MOST)
     expect(body['Cmd']).not.toBe(MOST.command)
@@ -243,11 +254,10 @@ const KNOWN_KEYS = new Set(
 const KNOWN_HOST_KEYS = new Set(
   `Memory MemorySwap NanoCpus PidsLimit Ulimits ReadonlyRootfs CapDrop CapAdd SecurityOpt Privileged Init AutoRemove
   RestartPolicy IpcMode ShmSize LogConfig Tmpfs Mounts NetworkMode PublishAllPorts PortBindings DeviceRequests
-  Dns DnsSearch DnsOptions`.split(/\s+/),
+  Dns DnsSearch DnsOptions CgroupnsMode OomScoreAdj Runtime CgroupParent`.split(/\s+/),
 )
-const FORBIDDEN_HOST_KEYS =
-  `Binds Devices DeviceCgroupRules PidMode UTSMode UsernsMode CgroupnsMode Cgroup CgroupParent Sysctls Runtime VolumesFrom
-  VolumeDriver ExtraHosts Links GroupAdd OomKillDisable OomScoreAdj MaskedPaths ReadonlyPaths
+const FORBIDDEN_HOST_KEYS = `Binds Devices DeviceCgroupRules PidMode UTSMode UsernsMode Cgroup Sysctls VolumesFrom
+   VolumeDriver ExtraHosts Links GroupAdd OomKillDisable MaskedPaths ReadonlyPaths
   Isolation StorageOpt CpuRealtimeRuntime KernelMemory BlkioDeviceWriteBps ContainerIDFile`.split(/\s+/)
 
 describe('createNetworkBody', () => {
