@@ -83,13 +83,13 @@ function parse(path: string, text: string): KeyEntry[] {
 
 /**
  * Changes the file: one command at a time, and there is the former file or the whole new one at any
- * moment. A file that is missing is made. What `change` throws leaves all as it was.
+ * moment. A file that is missing is made, and its folder. What `change` throws leaves all as it was.
  */
 export async function changeKeyFile<T>(
   path: string,
   change: (keys: readonly KeyEntry[]) => { keys: readonly KeyEntry[]; result: T },
 ): Promise<T> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  await makeFolder(dirname(path))
   // A link stays one: what is replaced is the file that it leads to.
   const target = await realpath(path).catch(() => path)
   const lock = FileLock.take(`${target}.lock`, LOCK_WAIT_MS)
@@ -134,6 +134,15 @@ async function keepOwner(path: string, file: FileHandle): Promise<void> {
     if (was.uid !== is.uid || was.gid !== is.gid) await file.chown(was.uid, was.gid)
   } finally {
     await present.close()
+  }
+}
+
+/** One folder and not the way to it: a path that is mistyped leads nowhere. */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   }
 }
 

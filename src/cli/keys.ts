@@ -29,8 +29,8 @@ With npm's own lines away: KEY=$(npm run --silent keys -- create …)
 
 Limits, each of what the key may ask for at most; lists are separated by commas:
   --profiles  --images  --networks  --host-roots  --credentials
-  --max-memory-mb  --max-cpus  --max-timeout-seconds  --max-pids           (of one container)
-  --max-sessions  --max-runs  --max-containers  --max-requests-per-minute  (of the owner)`
+  --max-memory-mb  --max-cpus  --max-timeout-seconds  --max-pids            (of one container)
+  --max-sessions  --max-runs  --max-containers  --max-requests-per-minute   (at once, and in a minute)`
 
 const LISTS = ['profiles', 'images', 'networks', 'host-roots', 'credentials'] as const
 const AMOUNTS = [

@@ -40,6 +40,12 @@ describe('the file of keys', () => {
     expect(await readFile(path, 'utf8')).not.toContain(text.slice(-43))
   })
 
+  it('is not made where the path leads nowhere', async () => {
+    const folder = await temporaryFolder()
+    expect(await rejection(add(join(folder, 'a', 'b', 'keys.json')))).toMatchObject({ code: 'ENOENT' })
+    expect(await readdir(folder)).toEqual([])
+  })
+
   it('has every key that was ever added', async () => {
     const path = await pathIn()
     const made = [await add(path), await add(path), await add(path)]

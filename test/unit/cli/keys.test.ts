@@ -1,12 +1,14 @@
 import { execFile } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { readKeyFile } from '../../../src/access/key-file.ts'
 import { KeyRing } from '../../../src/access/key-ring.ts'
 import { credentialId } from '../../../src/access/secrets.ts'
 import { keysCommand } from '../../../src/cli/keys.ts'
+import { FileLock } from '../../../src/store/file-lock.ts'
 import { temporaryFolder } from '../support/folders.ts'
 
 const NOW = new Date('2026-11-21T00:00:00.000Z')
@@ -167,14 +169,20 @@ describe('npm run keys', () => {
     }
   })
 
-  it('reads CO_KEYS_FILE, and loses no key of commands at once', async () => {
+  it('reads CO_KEYS_FILE; commands at once wait for one another, and no key is lost', async () => {
     const create = (owner: string) =>
       promisify(execFile)(
         process.execPath,
         ['--disable-warning=ExperimentalWarning', 'src/cli/keys.ts', 'create', '--role', 'agent', '--owner', owner],
         { env: { PATH: process.env['PATH'], CO_KEYS_FILE: path } },
       )
-    const outputs = await Promise.all(['a', 'b', 'c'].map(create))
+    const lock = FileLock.take(`${path}.lock`, 0)
+    const commands = Promise.all(['a', 'b', 'c'].map(create))
+    // By then they wait, all at the same time.
+    await sleep(2_000)
+    expect(await readKeyFile(path)).toBeUndefined()
+    lock?.release()
+    const outputs = await commands
     const ids = outputs.map(({ stdout }) => credentialId(stdout.trim(), 'co'))
     const keys = await readKeyFile(path)
     expect(keys?.map(({ owner }) => owner).sort()).toEqual(['a', 'b', 'c'])
