@@ -86,7 +86,7 @@ describe('the service in its container, behind a filter of the documented paths'
     const endless = await execute({ command: ['sleep', '60'], wait: false })
     const cancelled = await client.post(`/containers/tool/${endless.body.execution_id}/cancel`)
     expect(cancelled.status).toBe(200)
-    const late = await execute({ command: ['sleep', '60'], timeout_seconds: 1 })
+    const late = await execute({ command: ['sleep', '60'], resource_limits: { timeout_seconds: 1 } })
     expect(late.body.status).toBe('timeout')
   })
 
