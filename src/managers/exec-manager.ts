@@ -6,6 +6,7 @@ import type { Engine } from '../engine/engine.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { isBeneath } from '../policy/volumes.ts'
+import { requireUnreserved } from '../policy/worker-environment.ts'
 import type { Entry } from '../store/records.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
@@ -64,6 +65,7 @@ export class ExecManager {
   async start(workerId: string, request: ExecRequest, id: string = newId('exec')): Promise<StartedExec> {
     const life = await this.#options.workers.life(workerId)
     requireFolder(request.working_dir)
+    requireUnreserved(request.environment)
     const leave = await life.commands.enter()
     try {
       requireRunning(workerId, life.entry.view.status)

@@ -105,8 +105,8 @@ function instruction(line: string): Instruction {
 
 /** Words as a builder takes them: a JSON array's items, or words without their quotes and backslashes. */
 function argumentsOf(rest: string): string[] {
-  const flags = /^(?:--\S+\s+)*/.exec(rest)?.[0] ?? ''
-  const list = rest.slice(flags.length)
+  const list = rest.replace(/^(?:--\S+\s+)*/, '')
+  const flags = rest.slice(0, rest.length - list.length)
   const split = (text: string) => text.split(/\s+/).flatMap((word) => word.replace(/["'\\]/g, '') || [])
   if (!list.startsWith('[')) return split(rest)
   try {

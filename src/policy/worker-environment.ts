@@ -47,9 +47,16 @@ export function identityNames(prefixes: readonly string[]): string[] {
 /** Refuses (`validation_failed`) a caller's variables that the service sets itself. */
 export function requireOwnVariables(environment: Readonly<Record<string, string>>, prefixes: readonly string[]): void {
   const reserved = new Set(identityNames(prefixes))
-  const name = Object.keys(environment).find(
-    (candidate) => reserved.has(candidate) || candidate.startsWith(RESERVED_PREFIX),
-  )
+  refuse(Object.keys(environment).find((name) => reserved.has(name)))
+  requireUnreserved(environment)
+}
+
+/** Refuses (`validation_failed`) variables of the service's own programs inside a worker. */
+export function requireUnreserved(environment: Readonly<Record<string, string>>): void {
+  refuse(Object.keys(environment).find((name) => name.startsWith(RESERVED_PREFIX)))
+}
+
+function refuse(name: string | undefined): void {
   if (name === undefined) return
   const message = `${name} is set by the service`
   throw new AppError('validation_failed', `environment.${name}: ${message}`, {

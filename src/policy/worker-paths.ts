@@ -34,7 +34,8 @@ export function requireOpen(path: string): void {
 /** The folder that a path may not lead out of by symlinks: the workspace, or a folder right beneath the root. */
 export function boundaryOf(path: string): string {
   if (isBeneath(path, WORKSPACE_FOLDER)) return WORKSPACE_FOLDER
-  return `/${path.split('/')[1] ?? ''}`
+  const end = path.indexOf('/', 1)
+  return end === -1 ? path : path.slice(0, end)
 }
 
 function invalid(message: string): AppError {

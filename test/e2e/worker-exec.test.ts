@@ -80,10 +80,24 @@ describe('POST /containers/worker/{id}/exec', () => {
     [{ command: [] }, 400, 'validation_failed'],
     [{ command: ['a', 1] }, 400, 'validation_failed'],
     [{ environment: { 'A B': 'x' } }, 400, 'validation_failed'],
+    [{ environment: { _w_folder: '/' } }, 400, 'validation_failed'],
     [{ privileged: true }, 400, 'validation_failed'],
   ])('refuses %j', async (change, status, code) => {
     const answer = await client.post('/containers/worker/w/exec', { command: 'true', ...change })
     expect([answer.status, answer.body.code]).toEqual([status, code])
+  })
+
+  it("lets nothing of a worker's PATH, LD_PRELOAD and the like reach the service's own programs", async () => {
+    const [image, command] = [DEBIAN, ['/usr/bin/sleep', 'infinity']]
+    const environment = { LD_PRELOAD: '/evil.so', PATH: '/evil', ENV: '/evil', BASH_ENV: '/evil', CDPATH: '/evil' }
+    await client.startWorker('spoiled', { image, command, environment })
+    const exec = await client.exec('spoiled', ['/usr/bin/printf', 'x'])
+    expect(exec).toMatchObject({ exit_code: 0, stdout: 'x' })
+    // The command's own loader tells it, and no other.
+    expect(exec.stderr.match(/evil/g)).toHaveLength(1)
+    const late = await client.exec('spoiled', ['/usr/bin/sleep', '611'], { timeout_seconds: 0.5 })
+    expect(late).toMatchObject({ status: 'timeout', exit_code: 137 })
+    await client.delete('/containers/worker/spoiled')
   })
 
   it('answers 404 for a worker that is not there, and 409 for one that does not run', async () => {

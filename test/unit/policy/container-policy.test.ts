@@ -71,6 +71,22 @@ describe('planTool', () => {
   })
 })
 
+describe('a plan', () => {
+  const SANDBOXED = { ...STRICT, runtime: 'runsc', user: '7:7' }
+  const plans = (profile: typeof STRICT) => [
+    planTool(toolRequest(), 'exec_1', profile, []),
+    planRelic(relicRequest(), profile, []),
+  ]
+
+  it("has the profile's runtime and user, and none where the profile has none", () => {
+    for (const plan of plans(SANDBOXED)) expect(plan).toMatchObject({ user: '7:7', sandbox: { runtime: 'runsc' } })
+    for (const plan of plans(STRICT)) {
+      expect(plan).not.toHaveProperty('user')
+      expect(plan.sandbox).not.toHaveProperty('runtime')
+    }
+  })
+})
+
 describe('planRelic', () => {
   it('decides exactly this for the least request', () => {
     expect(planRelic(relicRequest(), SERVICE, [])).toEqual({

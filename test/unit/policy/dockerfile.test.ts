@@ -42,6 +42,11 @@ describe('a build', () => {
     expectDenied('FROM python:3.13\r\nADD \\\r\n  http://example.com/x /x', SOME)
   })
 
+  it('may end with a line that goes on, and have lines without a word', () => {
+    expectAllowed('FROM alpine\n\\')
+    expectAllowed('FROM alpine\n\\\n\nRUN true\n\\\n')
+  })
+
   it.each(['--mount', '--network', '--device'])('may run a command with a %s option of its own', (option) => {
     expectAllowed(`FROM alpine\nRUN ./configure ${option}=eth0`)
   })
@@ -211,6 +216,34 @@ describe('RUN', () => {
 describe('ONBUILD', () => {
   it.each(['ONBUILD RUN true', 'onbuild COPY a b', 'ON\\\nBUILD RUN true'])('is refused: %s', (instruction) => {
     expectDenied(`FROM alpine\n${instruction}`)
+  })
+})
+
+describe('a refusal', () => {
+  it.each([
+    ['# syntax=x', /^The Dockerfile is refused: "syntax" and "escape" lines/],
+    ['RUN a\u0085b', /white space other than/],
+    ['COPY "--from=alpine" /a /b', undefined],
+    ['COPY --ch"own=1 /a /b', /quotes and backslashes in flags/],
+    ['ADD a\\b /x', /backslashes in ADD/],
+    ['ADD http://example.com/x /x', /ADD of a remote source.*build\.files and COPY/],
+    ['RUN --network=host true', /RUN with --mount, --network, --security or --device/],
+    ['ONBUILD RUN true', /ONBUILD is not allowed/],
+    ['WORKDIR $A', /WORKDIR with a variable.*write the folder out/],
+    ['WORKDIR /proc', /WORKDIR under \/proc, \/sys or \/dev/],
+  ])('of %j says why', (line, message) => {
+    if (message === undefined) return expectAllowed(`FROM alpine\n${line}`)
+    expect(thrown(() => check(`FROM alpine\n${line}`))).toMatchObject({
+      message: expect.stringMatching(message),
+      details: { rule: 'dockerfile' },
+    })
+  })
+
+  it('of a base image names it, also where an argument decides', () => {
+    expect(thrown(() => check('FROM evil/x', SOME))).toMatchObject({ message: expect.stringContaining('"evil/x"') })
+    expect(thrown(() => check('FROM $B', SOME))).toMatchObject({
+      message: 'The Dockerfile is refused: the base image "$B" depends on an argument',
+    })
   })
 })
 

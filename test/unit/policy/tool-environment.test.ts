@@ -73,6 +73,7 @@ describe('toolEnvironment', () => {
     (name) => {
       expect(refusalOf({ environment: { [name]: 'x' } })).toMatchObject({
         code: 'validation_failed',
+        message: `environment.${name}: ${name} is set by the service; use parameters instead`,
         details: { errors: [{ path: `environment.${name}` }] },
       })
     },
@@ -87,7 +88,7 @@ describe('toolEnvironment', () => {
   it('refuses a NUL in a string, which no variable can hold, and keeps one that JSON escapes', () => {
     expect(refusalOf({ parameters: { a: 'x\0y' } })).toMatchObject({
       code: 'validation_failed',
-      details: { errors: [{ path: 'parameters.a' }] },
+      details: { errors: [{ path: 'parameters.a', message: 'NUL is not allowed' }] },
     })
     expect(environmentOf({ parameters: { a: ['x\0y'] } })).toMatchObject({ PARAM_A: '["x\\u0000y"]' })
   })
@@ -104,6 +105,7 @@ describe('toolEnvironment', () => {
 
   it('counts bytes, not characters, and names the parameter that is too large', () => {
     expect(refusalOf({ parameters: { small: 1, large: '€'.repeat(44_000) } })).toMatchObject({
+      message: expect.stringMatching(/^parameters\.large: PARAM_LARGE would take more than 128 KiB; use input_files/),
       details: { errors: [{ path: 'parameters.large' }] },
     })
   })

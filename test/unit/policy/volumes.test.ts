@@ -7,6 +7,7 @@ import {
   requireMountTarget,
   sessionVolumeName,
   type VolumePolicy,
+  workerVolumeName,
 } from '../../../src/policy/volumes.ts'
 import { thrown } from '../support/streams.ts'
 
@@ -32,8 +33,9 @@ describe('decideVolume', () => {
     '/data/../var/run/docker.sock',
   ])('refuses a bind of %s', (source) => {
     const error = thrown(() => decide(source))
-    expect(error).toMatchObject({ code: 'policy_denied' })
-    expect((error as Error).message).toContain(source)
+    expect(error).toMatchObject({ code: 'policy_denied', details: { rule: 'host_path' } })
+    expect((error as Error).message).toContain(`Host path "${source}" is not under`)
+    expect(error).toMatchObject({ details: { hint: expect.stringContaining('CO_ALLOWED_HOST_ROOTS') } })
     expect(thrown(() => decide(source, NOTHING))).toMatchObject({ code: 'policy_denied' })
   })
 
@@ -70,9 +72,19 @@ describe('decideVolume', () => {
   it.each(['../etc', './data', 'a/b', '-rf', '.hidden', '', 'a b', 'a:b', 'a\0b', 'ä', 'x'.repeat(64), 'C:\\data'])(
     'refuses "%s", which is neither a name nor an absolute path',
     (source) => {
-      expect(thrown(() => decide(source))).toMatchObject({ code: 'policy_denied' })
+      expect(thrown(() => decide(source))).toMatchObject({
+        code: 'policy_denied',
+        message: expect.stringMatching(/neither a volume's name nor an absolute host path$/),
+        details: { rule: 'volume' },
+      })
     },
   )
+
+  it('tells the beginning of a long source', () => {
+    expect(thrown(() => decide('x'.repeat(200)))).toMatchObject({
+      message: expect.stringMatching(/^"x{80}" is/),
+    })
+  })
 
   it('cleans the target up, so that one place has one spelling', () => {
     for (const target of ['/mnt/a', '/mnt/a/', '/mnt//a', '//mnt/a']) {
@@ -89,7 +101,11 @@ describe('requireMountTarget', () => {
   it.each(['/', '/proc', '/proc/1', '/sys', '/sys/fs/cgroup', '/dev', '/dev/shm', '/.toolbox', '/.toolbox/x'])(
     'refuses %s',
     (target) => {
-      expect(thrown(() => requireMountTarget(target))).toMatchObject({ code: 'policy_denied' })
+      expect(thrown(() => requireMountTarget(target))).toMatchObject({
+        code: 'policy_denied',
+        message: `Nothing can be mounted at "${target}"`,
+        details: { rule: 'mount_target', hint: expect.stringContaining('/data') },
+      })
     },
   )
 
@@ -130,6 +146,22 @@ describe('the mount of a decision', () => {
       readOnly: false,
     })
     expect(mountOf(decide('datasets'), 'datasets')).toMatchObject({ type: 'volume', source: 'datasets' })
+  })
+})
+
+describe('workerVolumeName', () => {
+  it('names the worker and the volume, and is another for each worker, volume and installation', () => {
+    const names = [
+      workerVolumeName('i1', 'w1', 'cache'),
+      workerVolumeName('i2', 'w1', 'cache'),
+      workerVolumeName('i1', 'w2', 'cache'),
+      workerVolumeName('i1', 'w1', 'home'),
+      workerVolumeName('i1', 'w1_cache', 'x'),
+      workerVolumeName('i1', 'w1', 'cache_x'),
+    ]
+    expect(names[0]).toMatch(/^worker_w1_cache_[0-9a-f]{8}$/)
+    expect(new Set(names).size).toBe(names.length)
+    expect(workerVolumeName('i1', 'w1', 'cache')).toBe(names[0])
   })
 })
 

@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { identityEnvironment, identityNames, requireOwnVariables } from '../../../src/policy/worker-environment.ts'
+import {
+  identityEnvironment,
+  identityNames,
+  requireOwnVariables,
+  requireUnreserved,
+} from '../../../src/policy/worker-environment.ts'
 import { thrown } from '../support/streams.ts'
 
 const WHOLE = { workerId: 'w1', taskId: 'task 7', sessionId: 's1' }
@@ -88,4 +93,15 @@ describe('requireOwnVariables', () => {
       expect(requireOwnVariables({ [name]: '1' }, ['ACME'])).toBeUndefined()
     },
   )
+})
+
+describe('requireUnreserved', () => {
+  it("keeps the names of the service's programs from commands, and no others", () => {
+    expect(requireUnreserved({ PATH: '/x', LD_PRELOAD: '/x.so', WORKER_ID: 'x', _W_x: '1', x_w_: '2' })).toBeUndefined()
+    expect(thrown(() => requireUnreserved({ FINE: '1', _w_folder: 'x' }))).toMatchObject({
+      code: 'validation_failed',
+      message: 'environment._w_folder: _w_folder is set by the service',
+      details: { errors: [{ path: 'environment._w_folder', message: '_w_folder is set by the service' }] },
+    })
+  })
 })

@@ -48,6 +48,16 @@ describe('healthReasons', () => {
     expect(codes({ failingStreak: 1 }, { health_failures: 1 })).toEqual(['healthcheck'])
   })
 
+  it('tells what is, and what the policy has at most', () => {
+    const bad = { ageHours: 100, diskPercent: 99, memoryPercent: 98, failingStreak: 9 }
+    expect(reasons(bad).map(({ message }) => message)).toEqual([
+      'Its container is 100 hours old, more than 72',
+      "The workspace's file system is 99 % full, more than 80 %",
+      'It uses 98 % of its memory, more than 90 %',
+      'Its health check failed 9 times in a row',
+    ])
+  })
+
   it('gives all that there are', () => {
     const bad = { status: 'paused', ageHours: 100, diskPercent: 99, memoryPercent: 99, failingStreak: 9 }
     expect(codes(bad)).toEqual(['not_running', 'age', 'disk', 'memory', 'healthcheck'])

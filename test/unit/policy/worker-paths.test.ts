@@ -35,7 +35,8 @@ describe('workerPath', () => {
     (given) => {
       expect(thrown(() => workerPath(given))).toMatchObject({
         code: 'validation_failed',
-        details: { errors: [{ path: 'path' }] },
+        message: expect.stringMatching(/^path: (use a path of at most 1024|"\." and "\.\." are not allowed)/),
+        details: { errors: [{ path: 'path', message: expect.stringMatching(/^(use|"\.")/) }] },
       })
     },
   )
@@ -57,7 +58,11 @@ describe('workerPath', () => {
     '/run/worker/environment',
     '//run//worker//git-token',
   ])('denies %s', (given) => {
-    expect(thrown(() => workerPath(given))).toMatchObject({ code: 'policy_denied' })
+    expect(thrown(() => workerPath(given))).toMatchObject({
+      code: 'policy_denied',
+      message: expect.stringMatching(/^Files in \/[^ ]+ are not read or written$/),
+      details: { rule: 'file_path' },
+    })
   })
 
   it('gives a clean absolute path that is open, or none, whatever it is given', () => {

@@ -57,6 +57,11 @@ describe('planWorker', () => {
     })
   })
 
+  it("has the profile's runtime, and none where the profile has none", () => {
+    expect(plan({}, {}, { ...WORKSPACE, runtime: 'runsc' }).sandbox).toMatchObject({ runtime: 'runsc' })
+    expect(plan().sandbox).not.toHaveProperty('runtime')
+  })
+
   it('has the limits that were asked for', () => {
     const request = { memory_limit: '1.5g', cpu_limit: 0.5, pids_limit: 64, nofile: { soft: 100, hard: 200 } }
     expect(plan(request).resources).toEqual({
