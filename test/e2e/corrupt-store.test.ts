@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { encodeLabels, ownedBy } from '../../src/labels.ts'
 import { Client, sh } from '../fixtures/client.ts'
+import { leastContainer } from '../fixtures/container-spec.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
 import { newSession } from '../fixtures/sessions.ts'
@@ -24,7 +25,8 @@ const session_id = newSession('rebuild')
 const volumesOnly = newSession('rebuild-volume')
 const workerId = newSession('w')
 const leftWorkerId = newSession('left')
-const expected = Array.from({ length: 60 }, (_, index) => `n ${index}\n`).join('')
+/** What a run that counts until it is told to end reads and writes. */
+const flags = [{ source: 'flags', target: '/flags', read_only: false }]
 const made: { running?: string; kept?: string; relic?: string; stopped?: string } = {}
 
 const run = async (id: string | undefined) => (await client.get(`/containers/tool/${id}`)).body
@@ -35,19 +37,13 @@ beforeAll(async () => {
   service = await startService({ dataDir })
   client = new WorkerClient(service.url)
   const image = await service.engine.images.inspect(TOOLBOX)
-  foreign = await service.engine.containers.create({
-    name: `foreign-${randomUUID()}`,
-    imageId: image?.id ?? '',
-    command: ['sleep', '600'],
-    environment: {},
-    labels: encodeLabels({ instance: randomUUID(), kind: 'tool', id: 'exec_x', session: session_id, nonce: 'n' }),
-    openStdin: false,
-    resources: { memoryBytes: 64 * 1024 ** 2, cpus: 1, pids: 32, openFiles: { soft: 256, hard: 256 } },
-    sandbox: { readonlyRoot: true, capabilities: [], tmpfs: [] },
-    mounts: [],
-    network: { mode: 'none' },
-    ports: [],
-  })
+  foreign = await service.engine.containers.create(
+    leastContainer({
+      name: `foreign-${randomUUID()}`,
+      imageId: image?.id ?? '',
+      labels: encodeLabels({ instance: randomUUID(), kind: 'tool', id: 'exec_x', session: session_id, nonce: 'n' }),
+    }),
+  )
   const kept = await client.run({
     session_id,
     command: sh('echo kept; echo \'{"answer":42}\' > /output/result.json'),
@@ -75,7 +71,8 @@ beforeAll(async () => {
   await client.run({ session_id: volumesOnly, command: ['true'], volumes: [{ source: 'data', target: '/data' }] })
   const running = await client.run({
     session_id,
-    command: sh('i=0; while [ $i -lt 60 ]; do echo "n $i"; i=$((i+1)); sleep 0.2; done'),
+    command: sh('i=0; until [ -f /flags/end ]; do echo "n $i"; i=$((i+1)); sleep 0.1; done'),
+    volumes: flags,
     wait: false,
   })
   made.running = running.execution_id
@@ -123,8 +120,14 @@ describe('after a start with a store that is garbage', () => {
   })
 
   it('the run that was in flight completes, with its whole output once', async () => {
+    const stdoutBefore: string = (await run(made.running)).stdout
+    await vi.waitFor(async () => expect((await run(made.running)).stdout.length).toBeGreaterThan(stdoutBefore.length))
+    await client.run({ session_id, command: ['touch', '/flags/end'], volumes: flags })
     await expect.poll(async () => (await run(made.running)).status, { timeout: 30_000 }).toBe('completed')
-    expect(await run(made.running)).toMatchObject({ exit_code: 0, stdout: expected, tool_name: 'tool', session_id })
+    const ended = await run(made.running)
+    const lines = ended.stdout.trimEnd().split('\n').length
+    const expected = Array.from({ length: lines }, (_, index) => `n ${index}\n`).join('')
+    expect(ended).toMatchObject({ exit_code: 0, stdout: expected, tool_name: 'tool', session_id })
     expect((await client.get(`/containers/tool/${made.running}/logs`)).text).toBe(expected)
   })
 

@@ -99,12 +99,7 @@ describe('npm start', () => {
   })
 
   it('stops with one line that names a setting it cannot use', async () => {
-    for (const [name, value] of [
-      ['CO_PORT', 'eighty'],
-      ['CO_HOST', '0.0.0.0'],
-      ['DOCKER_HOST', 'unix:///nonexistent/docker.sock'],
-      ['DOCKER_HOST', 'ssh://host'],
-    ] as const) {
+    const stops = async (name: string, value: string) => {
       const failed = await bash(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/main.ts'], {
         cwd: ROOT,
         env: { ...process.env, CO_DATA_DIR: dataDir, [name]: value },
@@ -112,6 +107,12 @@ describe('npm start', () => {
       expect(failed).toMatchObject({ code: 1, stderr: expect.stringContaining(name) })
       expect(failed.stderr.trim().split('\n')).toHaveLength(1)
     }
+    await Promise.all([
+      stops('CO_PORT', 'eighty'),
+      stops('CO_HOST', '0.0.0.0'),
+      stops('DOCKER_HOST', 'unix:///nonexistent/docker.sock'),
+      stops('DOCKER_HOST', 'ssh://host'),
+    ])
   })
 })
 

@@ -206,8 +206,11 @@ describe('capacity', () => {
       const full = await small.post(`/containers/worker/${first.worker_id}/ensure`, { image: TOOLBOX, ...wish })
       expect(full.status).toBe(429)
       // Of two that stopped, one finds room, however they ask at once.
-      for (const { worker_id } of (await small.get('/containers/worker')).body.items)
-        await small.post(`/containers/worker/${worker_id}/stop`, { timeout_seconds: 0 })
+      await Promise.all(
+        (await small.get('/containers/worker')).body.items.map(({ worker_id }: { worker_id: string }) =>
+          small.post(`/containers/worker/${worker_id}/stop`, { timeout_seconds: 0 }),
+        ),
+      )
       await small.startWorker('c6', wish)
       const again = await Promise.all(
         [first.worker_id, 'c5'].map((id) => small.post(`/containers/worker/${id}/ensure`, { image: TOOLBOX, ...wish })),
@@ -263,12 +266,12 @@ describe('a restart of the service', () => {
     const first = await startService()
     const before = new WorkerClient(first.url)
     const command = 'echo up; httpd -p 8000 -h /workspace; while :; do sleep 0.2; [ -f end ] && rm end && exit 7; done'
-    const started = await before.startWorker('kept', { command, ports: { '8000': 0 }, environment: { A: 'kept' } })
-    const gone = await before.startWorker('gone')
-    await before.startWorker('paused')
-    await before.post('/containers/worker/paused/pause')
-    await before.startWorker('stopped')
-    await before.post('/containers/worker/stopped/stop', { timeout_seconds: 0 })
+    const [started, gone] = await Promise.all([
+      before.startWorker('kept', { command, ports: { '8000': 0 }, environment: { A: 'kept' } }),
+      before.startWorker('gone'),
+      before.startWorker('paused').then(() => before.post('/containers/worker/paused/pause')),
+      before.startWorker('stopped').then(() => before.post('/containers/worker/stopped/stop', { timeout_seconds: 0 })),
+    ])
     const exec = await before.exec('kept', 'sleep 620', { wait: false })
     await first.stop()
     const engine = await DockerEngine.open({ host: process.env['DOCKER_HOST'] ?? 'unix:///var/run/docker.sock' })
