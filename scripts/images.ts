@@ -1,6 +1,6 @@
 /**
  * Makes the images that this checkout needs, on the engine: `images.ts start` the toolbox, `images.ts
- * test` also what the tests run. Each is a folder under images/ with a Dockerfile and, where files
+ * egress` the proxy of profiles with `egress`, `images.ts test` also what the tests run. Each is a folder under images/ with a Dockerfile and, where files
  * have to be made first, a `prepare.sh` that puts them beside it. An image carries the recipe it was
  * made by as a label, so one that is in step with its folder is left alone.
  *
@@ -18,6 +18,8 @@ const CACHE = '.cache'
 /** Certificate authorities that this machine trusts: a build behind a proxy needs them too. */
 const MACHINE_CERTIFICATES = '/etc/ssl/certs/ca-certificates.crt'
 
+type Purpose = 'start' | 'egress' | 'test'
+
 interface Image {
   reference: string
   folder: string
@@ -30,6 +32,9 @@ interface Image {
 }
 
 const TOOLBOX: Image = { reference: 'container-orchestrator/toolbox:1', folder: 'images/toolbox' }
+
+/** The proxy of profiles with `egress`: made where an operator asks for it. */
+const EGRESS: Image = { reference: 'container-orchestrator/egress:1', folder: 'images/egress' }
 
 const DEBIAN: Image = { reference: 'container-orchestrator-test/debian:1', folder: 'images/test/debian' }
 
@@ -47,6 +52,7 @@ const WORKER_BASE: Image = {
 }
 
 const FOR_TESTS: readonly Image[] = [
+  EGRESS,
   DEBIAN,
   { reference: 'container-orchestrator-test/httpd:1', folder: 'images/test/httpd', from: [TOOLBOX.reference] },
   { reference: 'container-orchestrator-test/nonroot:1', folder: 'images/test/nonroot', from: [TOOLBOX.reference] },
@@ -61,18 +67,18 @@ const FOR_TESTS: readonly Image[] = [
 ]
 
 /** In the order in which they build on each other. */
-function imagesFor(purpose: 'start' | 'test'): readonly Image[] {
-  return purpose === 'start' ? [TOOLBOX] : [TOOLBOX, ...FOR_TESTS]
+function imagesFor(purpose: Purpose): readonly Image[] {
+  return { start: [TOOLBOX], egress: [EGRESS], test: [TOOLBOX, ...FOR_TESTS] }[purpose]
 }
 
 /** The references that are absent, or made by another recipe than this checkout's. */
-export async function missingImages(purpose: 'start' | 'test'): Promise<readonly string[]> {
+export async function missingImages(purpose: Purpose): Promise<readonly string[]> {
   const recipes = recipesOf(imagesFor(purpose))
   const present = await listImages(RECIPE)
   return [...recipes.keys()].filter((reference) => find(present, reference)?.labels[RECIPE] !== recipes.get(reference))
 }
 
-async function makeMissing(purpose: 'start' | 'test'): Promise<void> {
+async function makeMissing(purpose: Purpose): Promise<void> {
   const missing = await missingImages(purpose)
   if (missing.length === 0) return
   const images = imagesFor(purpose)
@@ -170,7 +176,8 @@ function run(command: string, args: readonly string[], environment: Record<strin
 
 if (import.meta.main) {
   const purpose = process.argv[2]
-  if (purpose !== 'start' && purpose !== 'test') throw new Error('usage: images.ts start|test')
+  if (purpose !== 'start' && purpose !== 'egress' && purpose !== 'test')
+    throw new Error('usage: images.ts start|egress|test')
   try {
     await makeMissing(purpose)
   } catch (error) {

@@ -12,6 +12,8 @@ import type { Profiles } from './policy/profiles.ts'
 export interface FileSettings {
   profiles: Profiles
   sharedVolumes: readonly string[]
+  /** Network of the engine by which proxies reach the outside. */
+  egressNetwork: string | undefined
   credentials: CredentialSets
   /** Names under which workers get their identity once more. */
   environmentPrefixes: readonly string[]
@@ -80,6 +82,7 @@ const CredentialsFile = z.strictObject({
 const ConfigFile = z.strictObject({
   profiles: z.record(Name, ProfileFile).default({}),
   shared_volumes: z.array(Name).default([]),
+  egress_network: Name.optional(),
   credentials: z.record(Name, CredentialsFile).default({}),
   worker_environment_prefixes: z.array(VariableName).default([]),
   build: BuildFile.prefault({}),
@@ -100,6 +103,7 @@ export function readConfigFile(
   return {
     profiles: profilesOf(file.profiles, { hostRoots, credentials: Object.keys(file.credentials) }),
     sharedVolumes: file.shared_volumes,
+    egressNetwork: file.egress_network,
     credentials: credentialsOf(file.credentials, environment, folder),
     environmentPrefixes: file.worker_environment_prefixes,
     build: buildOf(file.build),

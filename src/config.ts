@@ -40,6 +40,8 @@ export interface Config {
   readonly allowedImages: readonly string[]
   readonly allowedHostRoots: readonly string[]
   readonly sharedVolumes: readonly string[]
+  /** The engine's default bridge where absent. */
+  readonly egressNetwork: string | undefined
   readonly allowBuild: boolean
   readonly build: BuildSettings
   /** Cgroup that all containers and builds are under; undefined for the engine's own. */
@@ -196,6 +198,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     allowedImages: variables.CO_ALLOWED_IMAGES,
     allowedHostRoots,
     sharedVolumes: file.sharedVolumes,
+    egressNetwork: file.egressNetwork,
     allowBuild: variables.CO_ALLOW_BUILD ?? onLoopback,
     build: file.build,
     cgroupParent: variables.CO_CGROUP_PARENT,

@@ -4,7 +4,7 @@
  */
 const PREFIX = 'container-orchestrator'
 
-export const KINDS = ['tool', 'relic', 'worker', 'network', 'volume', 'pool', 'toolbox', 'image'] as const
+export const KINDS = ['tool', 'relic', 'worker', 'network', 'volume', 'pool', 'toolbox', 'image', 'egress'] as const
 export type Kind = (typeof KINDS)[number]
 
 /** What a container of ours may be. Of an image of ours, others may make containers: those inherit its labels. */

@@ -6,6 +6,7 @@ import { CredentialManager } from './managers/credential-manager.ts'
 import { DiskWatch } from './managers/disk-watch.ts'
 import { DockerManager } from './managers/docker-manager.ts'
 import { Door } from './managers/door.ts'
+import { EgressManager } from './managers/egress-manager.ts'
 import { EngineWatch } from './managers/engine-watch.ts'
 import { EventReader } from './managers/event-reader.ts'
 import { ExecManager } from './managers/exec-manager.ts'
@@ -76,7 +77,8 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const poller = new HealthPoller(door)
   const forwarder = new PortForwarder(door)
   const { profiles, maxConcurrentRuns, queueLimit } = config
-  const shared = { engine, engineInfo, store, docker, networks, images, volumes, profiles, gate, quotas, log }
+  const egress = new EgressManager({ engine, docker, networks, toolbox, outside: config.egressNetwork, log })
+  const shared = { egress, engine, engineInfo, store, docker, networks, images, volumes, profiles, gate, quotas, log }
   const tools = new ToolManager({ ...shared, toolbox, collector, maxConcurrentRuns, queueLimit })
   const { queue } = tools
   const logs = new LogReader(store.spools)
@@ -122,7 +124,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     spoolBytes: config.spoolMegabytes * 1024 ** 2,
     log,
   })
-  const reconciler = new Reconciler({ engine, store, docker, networks, tools, relics, workers, execs, log })
+  const reconciler = new Reconciler({ egress, engine, store, docker, networks, tools, relics, workers, execs, log })
   const rebuilder = new StoreRebuilder({ engine, store, docker, networks, hostPaths, log })
   const engineWatch = new EngineWatch({ engine, store, docker, queue, reconciler, log })
   const health = new HealthManager({ engine, engineInfo, store, queue, relics, networks, gate, disk })

@@ -55,7 +55,7 @@ export const ExecuteTool = named(
       stdin: z.string().optional(),
       resource_limits: ToolLimits.prefault({}),
       volumes: z.array(VolumeMount).max(32).default([]),
-      network_mode: z.enum(['none', 'session', 'bridge']).default('none'),
+      network_mode: z.enum(['none', 'session', 'bridge', 'egress']).default('none'),
       gpu: Gpu.optional(),
       input_files: InputFiles.default({}),
       output_paths: z

@@ -113,7 +113,7 @@ const workerFields = {
     })
     .refine(({ soft, hard }) => soft <= hard, 'soft must not exceed hard')
     .prefault({}),
-  network: z.enum(['internal', 'session', 'none', 'bridge']).default('internal'),
+  network: z.enum(['internal', 'session', 'none', 'bridge', 'egress']).default('internal'),
   readonly_root: z.boolean().default(true),
   user: ContainerUser.optional().describe(
     "Absent: the owner of the workspace's host folder, else the image's user where that is not root, else 1000:1000",
@@ -141,11 +141,11 @@ const workerFields = {
   profile: ProfileName.optional(),
 }
 
-const SESSION_NEEDED = { message: 'the network "session" needs a session_id', path: ['session_id'] }
+const SESSION_NEEDED = { message: 'the networks "session" and "egress" need a session_id', path: ['session_id'] }
 const NETWORK_NEEDED = { message: 'a worker without a network publishes no ports', path: ['ports'] }
 
 function hasItsSession({ network, session_id }: { network: string; session_id?: string | undefined }): boolean {
-  return network !== 'session' || session_id !== undefined
+  return (network !== 'session' && network !== 'egress') || session_id !== undefined
 }
 
 function hasItsNetwork({ network, ports }: { network: string; ports: Record<string, number> }): boolean {

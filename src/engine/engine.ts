@@ -291,6 +291,8 @@ export interface Networks {
   list(labels: Labels): Promise<NetworkState[]>
   /** With containers attached: a `conflict`. False where it was gone. */
   remove(id: string): Promise<boolean>
+  /** Attaches a container that does not run yet to a further network, as these names there. */
+  connect(id: string, containerId: string, aliases: readonly string[]): Promise<void>
   /** Detaches a container, running or not; harmless where it is not attached. */
   disconnect(id: string, containerId: string): Promise<void>
 }

@@ -87,7 +87,8 @@ export type MountSpec =
 export type NetworkAttachment =
   | { mode: 'none' }
   | { mode: 'bridge' }
-  | { mode: 'network'; networkId: string; aliases: readonly string[] }
+  /** Names that are not of the network are passed on to nobody, but where the container may ask outside. */
+  | { mode: 'network'; networkId: string; aliases: readonly string[]; resolvesOutside?: true }
 
 export interface PortSpec {
   containerPort: number

@@ -32,7 +32,12 @@ function timeOf(uuid: string): number {
 const MAX_NAME = 63
 
 /** `tool_{tool}_{session}_{id8}` (without a session one part less), with the longer parts shortened where it would exceed 63 characters. */
-export function containerName(kind: 'tool' | 'relic' | 'worker', name: string, sessionId: string, id: string): string {
+export function containerName(
+  kind: 'tool' | 'relic' | 'worker' | 'egress',
+  name: string,
+  sessionId: string,
+  id: string,
+): string {
   // A UUIDv7 begins with the time; its end is random.
   const id8 = id.slice(-8)
   const room = MAX_NAME - kind.length - id8.length - 3

@@ -7,6 +7,7 @@ import { failpoint } from '../failpoints.ts'
 import { decodeLabels, ownedBy } from '../labels.ts'
 import type { Store } from '../store/store.ts'
 import type { DockerManager, OwnedContainer } from './docker-manager.ts'
+import type { EgressManager } from './egress-manager.ts'
 import type { ExecManager } from './exec-manager.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
@@ -21,6 +22,7 @@ import type { WorkerManager } from './worker-manager.ts'
 import type { WorkerEntry } from './worker-record.ts'
 
 export interface ReconcilerOptions {
+  egress: EgressManager
   engine: Engine
   store: Store
   docker: DockerManager
@@ -84,7 +86,10 @@ export class Reconciler {
   /** Answers what it removed, or would remove with `dryRun`, which changes nothing. Calls at once share one. */
   reconcile({ graceMs = GRACE_MS, dryRun = false }: ReconcileOptions = {}): Promise<CleanupReport> {
     return this.#working.share(dryRun ? 'dry run' : 'reconcile', async () => {
-      if (!dryRun) await this.#settleRecords(graceMs)
+      if (!dryRun) {
+        await this.#options.egress.revive(await this.#options.docker.list())
+        await this.#settleRecords(graceMs)
+      }
       failpoint('reconcile.settled')
       return this.sweep({ dryRun, graceMs })
     })
@@ -195,6 +200,9 @@ export class Reconciler {
         const isKept = entry?.containerId === id && entry.request !== null && hasEnded(entry.status as ToolStatus)
         return isKept || isOf(entry)
       }
+      // A session's proxies last as long as it does.
+      case 'egress':
+        return owner.session !== undefined && (await store.sessions.get(owner.session)) !== undefined
       default:
         return false
     }

@@ -1,10 +1,12 @@
 /** From a relic's request to its container: image, network and volumes, made ready side by side. */
 import { AppError } from '../errors.ts'
 import { planRelic } from '../policy/container-policy.ts'
+import { throughProxy } from '../policy/egress-proxy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
 import { requireWorkingDir } from '../policy/working-dir.ts'
 import type { DockerManager } from './docker-manager.ts'
+import type { EgressManager } from './egress-manager.ts'
 import type { ImageManager, ResolvedImage } from './image-manager.ts'
 import type { NetworkManager, SessionNetwork } from './network-manager.ts'
 import type { RelicRecord } from './relic-record.ts'
@@ -14,6 +16,7 @@ import type { VolumeResolver } from './volume-resolver.ts'
 export interface RelicBlueprintDeps {
   docker: DockerManager
   networks: NetworkManager
+  egress: EgressManager
   images: ImageManager
   volumes: VolumeResolver
   toolbox: Toolbox
@@ -32,7 +35,7 @@ export interface MadeRelic {
 
 /** Creates the container, without starting it. */
 export async function createRelic(
-  { docker, images, networks, toolbox, volumes }: RelicBlueprintDeps,
+  { docker, egress, images, networks, toolbox, volumes }: RelicBlueprintDeps,
   { entry, request }: RelicRecord,
   decision: RelicDecision,
   signal: AbortSignal,
@@ -44,7 +47,10 @@ export async function createRelic(
     toolbox.mount(),
   ])
   requireWorkingDir(image)
+  const { profile } = decision
+  if (profile.egress !== undefined) await egress.ensure(entry.sessionId, profile)
   signal.throwIfAborted()
+  const plan = planRelic(request, profile, [...mounts, tools])
   const id = await docker.create({
     owner: {
       kind: 'relic',
@@ -56,7 +62,7 @@ export async function createRelic(
     },
     containerName: entry.view.container_name,
     imageId: image.id,
-    plan: planRelic(request, decision.profile, [...mounts, tools]),
+    plan: profile.egress === undefined ? plan : throughProxy(plan, profile.name),
     network: { mode: 'network', networkId: network.id, aliases: [entry.name] },
     labels: request.labels,
   })

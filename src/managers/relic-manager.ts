@@ -204,7 +204,7 @@ export class RelicManager {
     const { images, profiles, volumes, engineInfo } = this.#options
     const { memory_mb, cpu_limit, timeout_seconds, pids_limit } = request.resource_limits
     const profile = profileFor(profiles, 'relic', request.profile, limits)
-    requireNetwork(profile, 'session')
+    requireNetwork(profile, profile.egress === undefined ? 'session' : 'egress')
     requireCallerLabels(request.labels)
     images.requireAllowed(request, profile)
     requireCores(engineInfo, cpu_limit, 'resource_limits.cpu_limit')

@@ -6,7 +6,8 @@ import { type ExecuteTool, hasEnded, type ToolRun } from '../domain/tool.ts'
 import type { Attachment, ContainerState, Engine, PathStat } from '../engine/engine.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
-import { planTool } from '../policy/container-policy.ts'
+import { type ContainerPlan, planTool } from '../policy/container-policy.ts'
+import { throughProxy } from '../policy/egress-proxy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
 import type { Store } from '../store/store.ts'
@@ -231,6 +232,11 @@ export class ToolExecution {
     return { ...prepared, profile }
   }
 
+  #plan({ mounts, profile }: PreparedTool & { profile: Profile }): ContainerPlan {
+    const plan = planTool(this.#request, this.entry.id, profile, mounts)
+    return this.#request.network_mode === 'egress' ? throughProxy(plan, profile.name) : plan
+  }
+
   async #start(prepared: PreparedTool & { profile: Profile }): Promise<Outcome> {
     const { docker, engine } = this.#deps
     const { image, folders } = prepared
@@ -252,7 +258,7 @@ export class ToolExecution {
         this.#attempt === 1 ? this.entry.id : this.entry.nonce,
       ),
       imageId: image.id,
-      plan: planTool(this.#request, this.entry.id, prepared.profile, prepared.mounts),
+      plan: this.#plan(prepared),
       network: prepared.network,
       labels: this.#request.labels,
     })

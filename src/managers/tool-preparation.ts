@@ -3,14 +3,16 @@ import type { MountSpec, NetworkAttachment } from '../engine/spec.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
 import { requireWorkingDir } from '../policy/working-dir.ts'
+import type { EgressManager } from './egress-manager.ts'
 import type { ImageManager, ResolvedImage } from './image-manager.ts'
-import type { NetworkManager } from './network-manager.ts'
+import type { NetworkManager, SessionNetwork } from './network-manager.ts'
 import type { Toolbox } from './toolbox.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 import { type FolderPlan, folderMounts, needsOpenFolders, planFolders } from './writable-folders.ts'
 
 export interface ToolPreparationDeps {
   networks: NetworkManager
+  egress: EgressManager
   images: ImageManager
   volumes: VolumeResolver
   toolbox: Toolbox
@@ -26,6 +28,15 @@ export interface PreparedTool {
   ownVolumes: string[]
 }
 
+function sessionNetwork(
+  { egress, networks }: ToolPreparationDeps,
+  { network_mode, session_id }: ExecuteTool,
+  profile: Profile,
+): Promise<SessionNetwork | undefined> {
+  if (network_mode === 'egress') return egress.ensure(session_id, profile)
+  return network_mode === 'session' ? networks.ensure(session_id) : Promise.resolve(undefined)
+}
+
 /** Image, network, volumes and folders, side by side. */
 export async function prepareTool(
   deps: ToolPreparationDeps,
@@ -37,7 +48,7 @@ export async function prepareTool(
   const session = request.session_id
   const [image, network, volumeMounts] = await Promise.all([
     deps.images.resolve(request, session, signal),
-    request.network_mode === 'session' ? deps.networks.ensure(session) : undefined,
+    sessionNetwork(deps, request, profile),
     deps.volumes.within(profile.hostRoots).resolve(volumes, { session, open: profile.user !== undefined }),
   ])
   requireWorkingDir(image)

@@ -9,17 +9,19 @@ import type { ImageInfo } from '../engine/engine.ts'
 import type { HealthcheckSpec, MountSpec, NetworkAttachment } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import type { CredentialSet } from '../policy/credentials.ts'
+import { throughProxy } from '../policy/egress-proxy.ts'
 import type { Profile } from '../policy/profiles.ts'
 import type { VolumeDecision } from '../policy/volumes.ts'
 import { identityEnvironment } from '../policy/worker-environment.ts'
 import { commandForm, planWorker, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import type { CredentialManager, CredentialOwner, Secrets } from './credential-manager.ts'
 import type { DockerManager } from './docker-manager.ts'
+import type { EgressManager } from './egress-manager.ts'
 import type { HostPaths } from './host-paths.ts'
 import type { ImageManager, ResolvedImage } from './image-manager.ts'
 import type { ImageUsers } from './image-users.ts'
 import { containerName } from './names.ts'
-import type { NetworkManager } from './network-manager.ts'
+import type { ManagedNetwork, NetworkManager } from './network-manager.ts'
 import { packPrivate } from './private-files.ts'
 import type { Toolbox } from './toolbox.ts'
 import { IDLE_COMMAND, PRIVATE_FOLDER, programPath } from './toolbox-programs.ts'
@@ -32,6 +34,7 @@ export interface BlueprintDeps {
   images: ImageManager
   imageUsers: ImageUsers
   networks: NetworkManager
+  egress: EgressManager
   volumes: VolumeResolver
   hostPaths: HostPaths
   credentials: CredentialManager
@@ -122,7 +125,7 @@ export class WorkerBlueprint {
       owner: { kind: 'worker', id: identity.recordId, session, name: request.worker_id, nonce: identity.nonce },
       containerName: name,
       imageId: image.id,
-      plan,
+      plan: request.network === 'egress' ? throughProxy(plan, profile.name) : plan,
       network: network.attachment,
       labels: request.labels,
     })
@@ -160,15 +163,19 @@ export class WorkerBlueprint {
     return [start, 'open', ...(whole.length > 0 ? whole : IDLE_COMMAND)]
   }
 
+  #managedNetwork(): Promise<ManagedNetwork> {
+    const { egress, networks } = this.#deps
+    const { network: mode, session_id: session } = this.#request
+    if (mode === 'internal') return networks.ensureInternal()
+    if (session === undefined) throw new Error('a session network was asked for without a session')
+    return mode === 'egress' ? egress.ensure(session, this.#decision.profile) : networks.ensure(session)
+  }
+
   async #network(): Promise<{ attachment: NetworkAttachment; view: MadeContainer['network'] }> {
-    const { networks } = this.#deps
-    const { network: mode, session_id: session, worker_id: worker } = this.#request
+    const { network: mode, worker_id: worker } = this.#request
     if (mode === 'none' || mode === 'bridge') return { attachment: { mode }, view: { mode, id: null, name: mode } }
-    if (mode === 'session' && session === undefined)
-      throw new Error('a session network was asked for without a session')
-    const network =
-      session !== undefined && mode === 'session' ? await networks.ensure(session) : await networks.ensureInternal()
-    const aliases = mode === 'session' ? [worker] : []
+    const network = await this.#managedNetwork()
+    const aliases = mode === 'internal' ? [] : [worker]
     return {
       attachment: { mode: 'network', networkId: network.id, aliases },
       view: { mode, id: network.id, name: network.name },

@@ -487,6 +487,22 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         await engine.networks.disconnect(networkId, id)
         expect(await engine.networks.remove(networkId)).toBe(true)
       })
+
+      it('take a container that does not run yet in beside its own', async () => {
+        const further = (third: number) =>
+          network({ name: `contract-${randomUUID()}`, subnet: `10.189.${octet}.${third}/27` })
+        const [own, joined] = [await engine.networks.create(further(0)), await engine.networks.create(further(32))]
+        const id = await create({
+          command: ['sleep', '600'],
+          network: { mode: 'network', networkId: own, aliases: [] },
+        })
+        await engine.networks.connect(joined, id, ['second'])
+        await engine.containers.start(id)
+        const networks = (await engine.containers.inspect(id))?.networks ?? []
+        expect(networks.map(({ networkId }) => networkId).sort()).toEqual([own, joined].sort())
+        for (const { address } of networks) expect(address).toMatch(/^10\.189\.\d+\.\d+$/)
+        expect((await engine.networks.inspect(joined))?.containers).toEqual([id])
+      })
     })
 
     describe('images', () => {

@@ -1,5 +1,12 @@
 /** The one place where the body of a create call is built: typed fields and constants, nothing else. */
-import type { ContainerSpec, HealthcheckSpec, MountSpec, NetworkIsolation, NetworkSpec } from '../spec.ts'
+import type {
+  ContainerSpec,
+  HealthcheckSpec,
+  MountSpec,
+  NetworkAttachment,
+  NetworkIsolation,
+  NetworkSpec,
+} from '../spec.ts'
 
 const LOG_FILE_BYTES = '10m'
 const LOG_FILES = '3'
@@ -80,7 +87,7 @@ export function createContainerBody(spec: ContainerSpec): object {
       ),
       Mounts: spec.mounts.map(mount),
       NetworkMode: spec.network.mode === 'network' ? spec.network.networkId : spec.network.mode,
-      ...(spec.network.mode === 'bridge' ? {} : RESOLVER),
+      ...(resolvesOutside(spec.network) ? {} : RESOLVER),
       PublishAllPorts: false,
       PortBindings: Object.fromEntries(
         spec.ports.map((port) => [
@@ -98,6 +105,10 @@ export function createContainerBody(spec: ContainerSpec): object {
         }
       : {}),
   }
+}
+
+function resolvesOutside(network: NetworkAttachment): boolean {
+  return network.mode === 'bridge' || (network.mode === 'network' && network.resolvesOutside === true)
 }
 
 function healthcheck(spec: HealthcheckSpec | undefined): object {

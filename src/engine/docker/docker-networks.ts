@@ -75,6 +75,15 @@ export class DockerNetworks implements Networks {
     }
   }
 
+  async connect(id: string, containerId: string, aliases: readonly string[]): Promise<void> {
+    await this.#control.call({
+      doing: `attaching container ${containerId} to network ${id}`,
+      method: 'POST',
+      path: `/networks/${fullId(id)}/connect`,
+      body: { Container: fullId(containerId), EndpointConfig: { Aliases: [...aliases] } },
+    })
+  }
+
   async disconnect(id: string, containerId: string): Promise<void> {
     try {
       await this.#control.call({

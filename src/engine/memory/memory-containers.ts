@@ -8,6 +8,7 @@ import type { Labels } from '../../labels.ts'
 import type {
   Attachment,
   CommitOptions,
+  ContainerEndpoint,
   ContainerState,
   ContainerSummary,
   Containers,
@@ -110,6 +111,7 @@ export class MemoryContainers implements Containers {
     if (container.status === 'running') return
     const { network } = container.spec
     if (network.mode === 'network') container.address = this.#world.attach(network.networkId, id)
+    for (const networkId of this.#world.joined.get(id) ?? []) this.#world.attach(networkId, id)
     container.status = 'running'
     container.startedAt = new Date()
     delete container.finishedAt
@@ -180,6 +182,7 @@ export class MemoryContainers implements Containers {
                 address: container.address,
                 gateway: network.gateway,
               },
+              ...this.#joined(container),
             ],
       ports: spec.ports.map((port) => ({ ...port, hostPort: port.hostPort || 30_000 + port.containerPort })),
       mounts: spec.mounts.map(({ type, source, target }) => ({
@@ -340,9 +343,20 @@ export class MemoryContainers implements Containers {
     container.finishedAt = new Date()
     container.files.exit()
     if (spec.network.mode === 'network') this.#world.detach(spec.network.networkId, container.id)
+    for (const { networkId } of this.#joined(container))
+      this.#world.networks.get(networkId)?.endpoints.delete(container.id)
     container.address = ''
     this.#world.events.tell('die', container)
     log.end()
+  }
+
+  #joined({ id }: Container): ContainerEndpoint[] {
+    return [...(this.#world.joined.get(id) ?? [])].flatMap((networkId) => {
+      const network = this.#world.networks.get(networkId)
+      if (network === undefined) return []
+      const address = network.endpoints.get(id) ?? ''
+      return [{ networkId, networkName: network.spec.name, address, gateway: network.gateway }]
+    })
   }
 
   #context(container: Container, signal: AbortSignal, stdin: InputBuffer, log: OutputLog): ShellContext {

@@ -42,6 +42,12 @@ export class MemoryNetworks implements Networks {
     return this.#world.networks.delete(id)
   }
 
+  async connect(id: string, containerId: string): Promise<void> {
+    const joined = this.#world.joined.get(fullId(containerId)) ?? new Set()
+    if (!this.#world.networks.has(fullId(id))) throw new EngineError('not_found', `network ${id} not found`)
+    this.#world.joined.set(containerId, joined.add(id))
+  }
+
   async disconnect(id: string, containerId: string): Promise<void> {
     this.#world.detach(fullId(id), fullId(containerId))
   }

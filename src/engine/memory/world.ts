@@ -47,6 +47,8 @@ export class World {
   /** Ids by reference. */
   readonly tags = new Map<string, string>()
   readonly networks = new Map<string, MemoryNetwork>()
+  /** Networks that containers are in beside the one that they were made for, by container id. */
+  readonly joined = new Map<string, Set<string>>()
   readonly volumes = new Map<string, MemoryVolume>()
   /** Volume names in use, by the containers that mount them. */
   readonly mounts = new Map<string, Set<string>>()
@@ -91,6 +93,7 @@ export class World {
   }
 
   detach(networkId: string, containerId: string): void {
+    this.joined.get(containerId)?.delete(networkId)
     this.networks.get(networkId)?.endpoints.delete(containerId)
   }
 }
