@@ -6,7 +6,7 @@ import type { KeyRing } from './key-ring.ts'
 import { mayMint, TOKEN_SCOPES } from './roles.ts'
 import { credentialId, isCredential, makeCredential, TOKEN_PREFIX } from './secrets.ts'
 
-export const MAX_TOKEN_SECONDS = 86_400
+const MAX_TOKEN_SECONDS = 86_400
 const DEFAULT_TOKEN_SECONDS = 3_600
 
 export interface MintRequest {
