@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -16,7 +16,10 @@ beforeAll(async () => {
   service = await startService({ environment: { CO_ALLOWED_HOST_ROOTS: root } })
   client = new Client(service.url)
 })
-afterAll(() => service.destroy())
+afterAll(async () => {
+  await service.destroy()
+  await rm(root, { recursive: true, force: true })
+})
 
 describe('input files', () => {
   it('are there before the tool starts, as text or base64, relative to /input or absolute', async () => {
