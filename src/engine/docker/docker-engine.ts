@@ -19,6 +19,8 @@ import { guarded, StreamClient } from './stream-client.ts'
 const API_FLOOR = '1.41'
 const API_CEILING = '1.51'
 const PING_DEADLINE_MS = 3_000
+/** An engine that is busy takes its time for `/info`, which is no reason not to start. */
+const CONNECT_DEADLINE_MS = 15_000
 const EVENTS_DEADLINE_MS = 10_000
 
 const ApiVersion = z.string().regex(/^1\.\d{1,3}$/, 'not an API version')
@@ -90,7 +92,7 @@ export class DockerEngine implements Engine {
   }
 
   async connect(): Promise<EngineInfo> {
-    const request = { doing: 'connecting', method: 'GET', deadlineMs: PING_DEADLINE_MS } as const
+    const request = { doing: 'connecting', method: 'GET', deadlineMs: CONNECT_DEADLINE_MS } as const
     const version = await this.#control.read(Version, { ...request, path: '/version' })
     const negotiated = negotiate(version.ApiVersion, version.MinAPIVersion ?? API_FLOOR)
     // The modem reads the field on each request; its types leave it out.
