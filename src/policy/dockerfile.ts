@@ -14,7 +14,7 @@ type ImageLists = readonly (readonly string[])[]
 const DIRECTIVE = /^\uFEFF?\s*(?:(?:#|\/\/)\s*(?:syntax|escape)\s*=|\{\s*"(?:syntax|escape)")/im
 const UNUSUAL_SPACE = /(?!^)\uFEFF|[^\S \t\r\n\uFEFF]|\u0085/
 /** A flag whose end depends on quotes or an escape. */
-const UNCLEAR_FLAG = /(^|\s)--[^\s=]*=?\S*["'\\]/
+const UNCLEAR_FLAG = /(^|\s)--\S*["'\\]/
 const REMOTE_SOURCE = /:\/\/|^git@|\.git(#|$)/i
 const RUN_OPTION = /^--(mount|network|security|device)\b/
 
@@ -52,7 +52,7 @@ function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages:
     }
     if (keyword === 'COPY' && UNCLEAR_FLAG.test(raw)) deny('quotes and backslashes in flags are not allowed')
     if (keyword === 'ADD' && raw.includes('\\')) deny('backslashes in ADD are not allowed')
-    if (keyword === 'ADD' && words.some((word) => word.includes('$') || REMOTE_SOURCE.test(word))) {
+    if (keyword === 'ADD' && (raw.includes('$') || sources(words).some((source) => REMOTE_SOURCE.test(source)))) {
       deny('ADD of a remote source is not allowed; put the file into build.files and COPY it')
     }
     if (keyword === 'COPY') {
@@ -77,10 +77,13 @@ function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages:
 
 function requireBase(reference: string, stages: ReadonlySet<string>, allowedImages: ImageLists): void {
   if (stages.has(reference.toLowerCase()) || reference === 'scratch') return
+  if (!reference.includes('$')) {
+    requireAllowedImage(reference, allowedImages)
+    return
+  }
   // An argument could stand for any image, so it passes only where every image does.
-  if (reference.includes('$') && !allowedImages.every((patterns) => patterns.includes('*')))
-    deny(`the base image "${reference}" depends on an argument`)
-  if (!reference.includes('$')) requireAllowedImage(reference, allowedImages)
+  if (allowedImages.every((patterns) => patterns.includes('*'))) return
+  deny(`the base image "${reference}" depends on an argument`)
 }
 
 /** Instructions with continued lines joined, and comments and blank lines among them left out. */
@@ -96,26 +99,22 @@ function* instructions(text: string, continuation: RegExp): Generator<Instructio
 }
 
 function instruction(line: string): Instruction {
-  const [, keyword = '', rest = ''] = /^\s*(\S+)\s*([\s\S]*)$/.exec(line) ?? []
-  const words = argumentsOf(rest)
-  const end = words.findIndex((word) => !word.startsWith('--'))
-  const count = end === -1 ? words.length : end
-  return { keyword: keyword.toUpperCase(), flags: words.slice(0, count), words: words.slice(count), raw: rest }
+  const text = line.trim()
+  const end = text.search(/\s|$/)
+  const raw = text.slice(end)
+  // A parser takes quotes and backslashes out of words.
+  const words = raw
+    .split(/\s+/)
+    .map((word) => word.replace(/["'\\]/g, ''))
+    .filter((word) => word !== '')
+  const plain = words.findIndex((word) => !word.startsWith('--'))
+  const flags = plain === -1 ? words : words.slice(0, plain)
+  return { keyword: text.slice(0, end).toUpperCase(), flags, words: words.slice(flags.length), raw }
 }
 
-/** Words as a builder takes them: a JSON array's items, or words without their quotes and backslashes. */
-function argumentsOf(rest: string): string[] {
-  const list = rest.replace(/^(?:--\S+\s+)*/, '')
-  const flags = rest.slice(0, rest.length - list.length)
-  const split = (text: string) => text.split(/\s+/).flatMap((word) => word.replace(/["'\\]/g, '') || [])
-  if (!list.startsWith('[')) return split(rest)
-  try {
-    const items: unknown = JSON.parse(list)
-    if (Array.isArray(items)) return [...split(flags), ...items.map(String)]
-  } catch {
-    // No array after all: its words are read as they stand.
-  }
-  return split(rest)
+/** What may be a source: words, and items where they are a JSON array. */
+function sources(words: readonly string[]): string[] {
+  return words.flatMap((word) => word.split(/[[\],]/))
 }
 
 function deny(why: string): never {

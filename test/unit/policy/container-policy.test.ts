@@ -11,7 +11,7 @@ const TMP: MountSpec = { type: 'volume', source: 'volume_s1_tmp', target: '/tmp'
 
 describe('planTool', () => {
   it('decides exactly this for the least request', () => {
-    expect(planTool(toolRequest(), 'exec_1', STRICT, [OUTPUT])).toEqual({
+    expect(planTool(toolRequest(), 'exec_1', STRICT, [OUTPUT])).toStrictEqual({
       environment: {
         HOME: '/tmp',
         TOOL_PARAMETERS: '{}',
@@ -89,7 +89,7 @@ describe('a plan', () => {
 
 describe('planRelic', () => {
   it('decides exactly this for the least request', () => {
-    expect(planRelic(relicRequest(), SERVICE, [])).toEqual({
+    expect(planRelic(relicRequest(), SERVICE, [])).toStrictEqual({
       environment: {},
       openStdin: false,
       resources: { memoryBytes: 1024 * MIB, cpus: 2, pids: 512, openFiles: { soft: 4096, hard: 16_384 } },

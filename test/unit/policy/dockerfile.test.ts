@@ -47,6 +47,44 @@ describe('a build', () => {
     expectAllowed('FROM alpine\n\\\n\nRUN true\n\\\n')
   })
 
+  it.each([
+    'FROM \\\n alpine',
+    'FROM alpine AS',
+    'FROM alpine\nHEALTHCHECK --interval="5s" CMD true',
+    'FROM alpine\nRUN printf a\\b',
+    'FROM alpine\nRUN --from=evil/image true',
+    'FROM alpine\nLABEL --mount=x y',
+    'FROM alpine\nRUN --x=--mount true',
+    'FROM alpine\nADD xgit@y /x',
+    'FROM alpine\nADD x.gitignore /x',
+    'FROM alpine\nRUN echo "# syntax=x"',
+    'FROM alpine\nWORKDIR /pro c',
+    'FROM alpine\nCOPY --chown=1:1 --chmod=755',
+    `${'FROM alpine\n'.repeat(12)}COPY --from=10 /a /b`,
+  ])('may say %j', (text) => {
+    expectAllowed(text, SOME)
+  })
+
+  it.each([
+    'FROM alpine\nONBUILD RUN true \\',
+    'FROM alpine IS evil\nFROM evil',
+    'FROM alpine\nCOPY --from=0 /a /b',
+    'WORKDIR proc',
+    'FROM alpine\nCOPY \\\\\n--from=evil/image /a /b',
+    'FROM alpine\nCOPY \\\\ \t\n--from=evil/image /a /b',
+    '{ "syntax":"x"}\nFROM alpine',
+    'FROM alpine\nADD ["git@example.com:o/r","/x"]',
+    'FROM alpine\nADD ["a","o/r.git","/x"]',
+    'FROM alpine\nADD [ "o/r.git" ] /x',
+    'FROM alpine\n  \tADD\t--chown=1  http://example.com/x  /x',
+  ])('may not say %j', (text) => {
+    expectDenied(text, SOME)
+  })
+
+  it('names no image where it has none', () => {
+    expect(thrown(() => check('FROM', SOME))).toMatchObject({ message: expect.stringContaining('Image ""') })
+  })
+
   it.each(['--mount', '--network', '--device'])('may run a command with a %s option of its own', (option) => {
     expectAllowed(`FROM alpine\nRUN ./configure ${option}=eth0`)
   })
