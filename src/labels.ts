@@ -8,7 +8,14 @@ export const KINDS = ['tool', 'relic', 'worker', 'network', 'volume', 'pool', 't
 export type Kind = (typeof KINDS)[number]
 
 /** What a container of ours may be. Of an image of ours, others may make containers: those inherit its labels. */
-export const CONTAINER_KINDS: ReadonlySet<Kind> = new Set<Kind>(['tool', 'relic', 'worker', 'pool', 'toolbox'])
+export const CONTAINER_KINDS: ReadonlySet<Kind> = new Set<Kind>([
+  'tool',
+  'relic',
+  'worker',
+  'egress',
+  'pool',
+  'toolbox',
+])
 
 /** Tells attempts apart; all else of an ownership may be looked for. */
 export const NONCE_LABEL = `${PREFIX}.nonce`
