@@ -120,6 +120,24 @@ describe('a session network', () => {
     )
   })
 
+  it('resolves the names of its session, and fails soon for others', async () => {
+    const session_id = newSession('names')
+    expect((await client.post('/containers/relic/start', { relic_name: 'web', session_id, image: HTTPD })).status).toBe(
+      201,
+    )
+    const program = `
+import socket, time
+for name in ('web', 'absent', 'absent.example.org'):
+    began = time.time()
+    try: answer = bool(socket.gethostbyname(name))
+    except OSError: answer = False
+    print(name, answer, time.time() - began < (0.9 if '.' not in name else 4.5))`
+    expect(await run(session_id, ['python3', '-c', program])).toBe(
+      'web True True\nabsent False True\nabsent.example.org False True\n',
+    )
+    expect(await run(session_id, ['cat', '/etc/resolv.conf'])).toMatch(/^nameserver 127\.0\.0\.11\n/)
+  })
+
   it('gives nobody raw sockets: not a tool, and not a relic that is root', async () => {
     const session_id = newSession('raw')
     const raw = `
