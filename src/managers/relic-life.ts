@@ -49,7 +49,7 @@ export class RelicLife {
 
   async #start(): Promise<Relic> {
     const { timeout_seconds } = this.#record.request.resource_limits
-    const deadline = AbortSignal.timeout(timeout_seconds * 1000)
+    const deadline = AbortSignal.timeout(Math.ceil(timeout_seconds * 1000))
     const signal = AbortSignal.any([deadline, this.#runner.signal])
     try {
       const spool = await this.#record.openSpool()

@@ -143,7 +143,7 @@ export class RelicRunner {
     const limited = AbortSignal.any([
       signal,
       over.signal,
-      AbortSignal.timeout(this.#record.request.health_check_timeout_seconds * 1000),
+      AbortSignal.timeout(Math.ceil(this.#record.request.health_check_timeout_seconds * 1000)),
     ])
     const exit = this.#process?.exit
     void exit?.then(

@@ -187,8 +187,8 @@ export async function runBriefly(
   const output = { stdout: '', stderr: '' }
   const detach = new AbortController()
   const running = await WorkerCommand.start(deps, containerId, { ...options, detach: detach.signal })
-  const over =
-    signal === undefined ? AbortSignal.timeout(timeoutMs) : AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
+  const deadline = AbortSignal.timeout(Math.ceil(timeoutMs))
+  const over = signal === undefined ? deadline : AbortSignal.any([signal, deadline])
   let timedOut = false
   const kill = () => {
     timedOut = true

@@ -10,14 +10,19 @@ import { VERSION } from '../version.ts'
 
 const describe = createJsonSchemaTransform({ schemaRegistry: schemas })
 
-/** What any call may be answered that is not public, beside what its route declares. */
-const REFUSALS = problems(401, 403, 404, 429)
+/** What any call may be answered that cannot be read, beside what its route declares. */
+const MALFORMED = problems(400, 413)
+/** And what any that is not public. */
+const REFUSALS = { ...MALFORMED, ...problems(401, 403, 404, 429) }
 
 const transform: typeof describe = (given) => {
   const { access } = (given.route.config ?? {}) as FastifyContextConfig
   const { schema } = given
   if (access === undefined || schema.hide) return describe(given)
-  if (access === 'public') return describe({ ...given, schema: { ...schema, security: [] } })
+  if (access === 'public') {
+    const response = { ...MALFORMED, ...(schema.response as object) }
+    return describe({ ...given, schema: { ...schema, response, security: [] } })
+  }
   const response = { ...REFUSALS, ...(schema.response as object) }
   return describe({ ...given, schema: { ...schema, response, security: [{ key: [] }] } })
 }

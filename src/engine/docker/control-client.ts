@@ -66,7 +66,7 @@ export class ControlClient {
 
   #exchange(request: ControlRequest, lost?: AbortSignal): Promise<{ status: number; text: string }> {
     const query = new URLSearchParams(request.query).toString()
-    const timeout = AbortSignal.timeout(request.deadlineMs ?? DEADLINE_MS)
+    const timeout = AbortSignal.timeout(Math.ceil(request.deadlineMs ?? DEADLINE_MS))
     const deadline = lost === undefined ? timeout : AbortSignal.any([timeout, lost])
     // The modem appends `_query` behind a "?", and sends `_body`; both given, it adds nothing of its own.
     const dial = {
