@@ -100,7 +100,10 @@ const CONTAINER: Rules = {
     is('none', ...networks)(value, {}) || matches(new RegExp(`^${ID}$`))(value, {}),
   'hostconfig.publishallports': is(false),
   'hostconfig.portbindings': is({}),
-  'hostconfig.dns.*': matches(/^127\.0\.0\.\d+$/),
+  'hostconfig.dns.*': is('127.0.0.1'),
+  'hostconfig.dnssearch.*': is('.'),
+  'hostconfig.dnsoptions.*': is('ndots:1', 'timeout:1', 'attempts:2'),
+  'hostconfig.sysctls.net.ipv6.conf.all.disable_ipv6': is('1'),
   'networkingconfig.endpointsconfig.?.aliases.*': matches(new RegExp(`^${NAME}$`)),
   'networkingconfig.endpointsconfig.?.aliases': is([]),
 }

@@ -13,6 +13,7 @@ export interface Schema {
   properties?: Readonly<Record<string, Schema>>
   required?: readonly string[]
   additionalProperties?: boolean | Schema
+  propertyNames?: Schema
   items?: Schema
   minItems?: number
   maxItems?: number
@@ -28,7 +29,7 @@ export interface FromSchema {
   /** Named schemas of the document. */
   components: Readonly<Record<string, Schema>>
   /** Values of fields by their names, where the schema alone would make nothing of interest, or take too long. */
-  fields: Readonly<Record<string, fc.Arbitrary<unknown>>>
+  fields: Readonly<Record<string, (allowed: fc.Arbitrary<unknown>) => fc.Arbitrary<unknown>>>
 }
 
 /** Any JSON value, with keys and words that mean something to somebody. */
@@ -116,7 +117,7 @@ function objectOf(schema: Schema, given: FromSchema, oddness: number): fc.Arbitr
   const names = Object.entries(schema.properties ?? {})
   const known = names.map(([name, child]): [string, fc.Arbitrary<unknown>] => [
     name,
-    given.fields[name] ?? arbitraryOf(child, given, oddness),
+    (given.fields[name] ?? ((allowed) => allowed))(arbitraryOf(child, given, oddness)),
   ])
   // One time in many a required field is missing, and an unknown one is there.
   const keep = known.map(([name]) => name).filter((name) => required.has(name))
@@ -124,7 +125,7 @@ function objectOf(schema: Schema, given: FromSchema, oddness: number): fc.Arbitr
   const { additionalProperties: more } = schema
   const others =
     typeof more === 'object'
-      ? fc.dictionary(fc.string({ maxLength: 12 }), arbitraryOf(more, given, oddness), {
+      ? fc.dictionary(keyOf(schema.propertyNames, oddness), arbitraryOf(more, given, oddness), {
           maxKeys: 3,
           noNullPrototype: true,
         })
@@ -145,12 +146,19 @@ function objectOf(schema: Schema, given: FromSchema, oddness: number): fc.Arbitr
   })
 }
 
+function keyOf(names: Schema | undefined, oddness: number): fc.Arbitrary<string> {
+  const free = fc.string({ minLength: 1, maxLength: 12 })
+  if (names === undefined) return free
+  const allowed = textOf(names)
+  return oddness === 0 ? allowed : fc.oneof({ arbitrary: allowed, weight: oddness }, { arbitrary: free, weight: 1 })
+}
+
 function textOf({ pattern, minLength = 0, maxLength = 40 }: Schema): fc.Arbitrary<string> {
   const free = fc.string({ minLength, maxLength: Math.min(maxLength, 40), unit: 'binary' })
   if (pattern === undefined) return free
   try {
     return fc.oneof(
-      { arbitrary: fc.stringMatching(new RegExp(pattern), { size: 'small' }), weight: 4 },
+      { arbitrary: fc.stringMatching(new RegExp(pattern), { size: 'small' }), weight: 50 },
       { arbitrary: free, weight: 1 },
     )
   } catch {

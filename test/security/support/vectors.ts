@@ -68,7 +68,7 @@ export const VECTORS: readonly Vector[] = [
   ...hostConfig(12, 'PortBindings', { '80/tcp': [{ HostIp: '', HostPort: '8080' }] }),
   ...hostConfig(13, 'ExtraHosts', ['host.docker.internal:host-gateway']),
   ...hostConfig(13, 'Dns', ['8.8.8.8']),
-  ...hostConfig(13, 'DnsOptions', ['ndots:1']),
+  ...hostConfig(13, 'DnsOptions', ['use-vc']),
   ...hostConfig(13, 'DnsSearch', ['example.org']),
   ...hostConfig(13, 'Links', ['victim:db']),
   of('body', 14, 'NetworkingConfig', { EndpointsConfig: { foreign: { IPAddress: '10.0.0.2', Links: ['victim:db'] } } }),
