@@ -21,6 +21,7 @@ import { type ControlClient, checked } from './control-client.ts'
 import { createContainerBody } from './create-options.ts'
 import { demultiplex } from './demux.ts'
 import { translate } from './faults.ts'
+import { freezing } from './freezing.ts'
 import { FullId, fullId, ImageId, requireSame } from './ids.ts'
 import { jsonLines } from './json-lines.ts'
 import { ContainerDetails, ContainerListItem, Instant, stateOf, summaryOf } from './state.ts'
@@ -361,11 +362,13 @@ export class DockerContainers implements Containers {
   /** `harmless` is what the daemon says where the goal is reached already. */
   async #freezer(id: string, action: 'pause' | 'unpause', harmless: RegExp): Promise<void> {
     try {
-      await this.#control.call({
-        doing: `asking to ${action} container ${id}`,
-        method: 'POST',
-        path: `/containers/${fullId(id)}/${action}`,
-      })
+      await freezing(() =>
+        this.#control.call({
+          doing: `asking to ${action} container ${id}`,
+          method: 'POST',
+          path: `/containers/${fullId(id)}/${action}`,
+        }),
+      )
     } catch (error) {
       if (!harmless.test(String(error))) throw error
     }
@@ -374,23 +377,30 @@ export class DockerContainers implements Containers {
   async commit(id: string, options: CommitOptions): Promise<string> {
     const { reference, labels, entrypoint, command, user, workingDir, blankVariables } = options
     const tagAt = reference.lastIndexOf(':')
-    const { Id } = await this.#control.read(Committed, {
-      doing: `making an image of container ${id}`,
-      method: 'POST',
-      path: '/commit',
-      query: { container: fullId(id), repo: reference.slice(0, tagAt), tag: reference.slice(tagAt + 1), pause: 'true' },
-      // What is left out here comes from the container's own configuration.
-      body: {
-        Labels: { ...labels },
-        Entrypoint: [...entrypoint],
-        Cmd: [...command],
-        User: user,
-        WorkingDir: workingDir,
-        Env: blankVariables.map((name) => `${name}=`),
-        Healthcheck: { Test: ['NONE'] },
-      },
-      deadlineMs: COMMIT_DEADLINE_MS,
-    })
+    const { Id } = await freezing(() =>
+      this.#control.read(Committed, {
+        doing: `making an image of container ${id}`,
+        method: 'POST',
+        path: '/commit',
+        query: {
+          container: fullId(id),
+          repo: reference.slice(0, tagAt),
+          tag: reference.slice(tagAt + 1),
+          pause: 'true',
+        },
+        // What is left out here comes from the container's own configuration.
+        body: {
+          Labels: { ...labels },
+          Entrypoint: [...entrypoint],
+          Cmd: [...command],
+          User: user,
+          WorkingDir: workingDir,
+          Env: blankVariables.map((name) => `${name}=`),
+          Healthcheck: { Test: ['NONE'] },
+        },
+        deadlineMs: COMMIT_DEADLINE_MS,
+      }),
+    )
     return Id.startsWith('sha256:') ? Id : `sha256:${Id}`
   }
 
