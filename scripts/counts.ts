@@ -20,7 +20,9 @@ const lines = readFileSync(`.cache/${suite}.jsonl`, 'utf8')
   .split('\n')
   .filter((line) => line !== '')
   .map((line) => JSON.parse(line) as Line)
-const rows = lines.map(({ name, counts }) => {
+// Of a file that was run again, the last word.
+const latest = [...new Map(lines.map((line) => [line.name, line])).values()]
+const rows = latest.map(({ name, counts }) => {
   const told = Object.entries(counts).map(([what, count]) => `${what} ${count}`)
   return `| ${name} | ${told.join(' · ')} |`
 })

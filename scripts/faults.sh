@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The fault suite: `npm run test:faults` takes a twentieth of the full numbers, and `npm run test:faults --
-# --full` all of them, which takes hours. Each number can be set by its variable; FAULTS_SEED replays a
+# The fault suite: `npm run test:faults` takes a twentieth of the full numbers, `npm run test:faults --
+# --part 60` a sixtieth, and `-- --full` all of them, which takes hours. Each number can be set by its variable; FAULTS_SEED replays a
 # failure. What was counted goes to .cache/faults.jsonl, and with `npm run test:faults:counts` from there
 # to docs/FAILURES.md.
 set -euo pipefail
@@ -9,8 +9,16 @@ export PATH="$PWD/node_modules/.bin:$PATH"
 
 part=20
 options=()
-for option in "$@"; do
-  if [ "$option" = --full ]; then part=1; else options+=("$option"); fi
+while [ $# -gt 0 ]; do
+  case $1 in
+    --full) part=1 ;;
+    --part)
+      part=$2
+      shift
+      ;;
+    *) options+=("$1") ;;
+  esac
+  shift
 done
 
 # full NAME COUNT: sets a variable to its part of the full count, unless it is set already.

@@ -82,6 +82,8 @@ const CONTAINER: Rules = {
   'hostconfig.ipcmode': is('private'),
   'hostconfig.cgroupnsmode': is('private'),
   'hostconfig.shmsize': count,
+  // Killed before all of the host's own.
+  'hostconfig.oomscoreadj': is(500),
   'hostconfig.logconfig.type': is('local'),
   'hostconfig.logconfig.config.max-size': text,
   'hostconfig.logconfig.config.max-file': text,
@@ -116,14 +118,21 @@ const NETWORK: Rules = {
   enableipv6: is(false),
   'ipam.driver': is('default'),
   'ipam.config.*.subnet': matches(/^10\.\d+\.\d+\.\d+\/\d+$/),
+  options: is({}),
   'options.com.docker.network.bridge.enable_icc': is('false'),
   'options.com.docker.network.bridge.inhibit_ipv4': is('true'),
   'options.com.docker.network.bridge.gateway_mode_ipv4': is('isolated'),
   'options.com.docker.network.bridge.name': matches(/^[a-z0-9-]{1,15}$/),
   'labels.?': text,
+  labels: is({}),
 }
 
-const VOLUME: Rules = { name: matches(new RegExp(`^${NAME}$`)), driver: is('local'), 'labels.?': text }
+const VOLUME: Rules = {
+  name: matches(new RegExp(`^${NAME}$`)),
+  driver: is('local'),
+  'labels.?': text,
+  labels: is({}),
+}
 
 const EXEC: Rules = {
   attachstdin: is(true, false),
