@@ -5,7 +5,7 @@
  * SECURITY_SWAPS sets how many mounts are asked for during the swaps (150; 10,000 with `--full`).
  */
 import { spawn } from 'node:child_process'
-import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer, text } from 'node:stream/consumers'
