@@ -164,7 +164,7 @@ describe('problems', () => {
   it.each(['/containers/tool', '/containers/relic', '/containers/worker', '/containers/worker/any/exec', '/sessions'])(
     'refuse a cursor that no page of %s gave',
     async (path) => {
-      for (const cursor of ['', '..', 'exec_', 'snapshot_01900000-0000-7000-8000-000000000000%20']) {
+      for (const cursor of ['', '..', 'exec_%2F', 'exec_01900000-0000-7000-8000-000000000000%20']) {
         const { status, body } = await client.get(`${path}?cursor=${cursor}`)
         expect([status, body.code, body.errors?.[0]?.path], cursor).toEqual([400, 'validation_failed', 'cursor'])
       }
