@@ -47,6 +47,8 @@ function checkHead({ rawHeaders, url = '', method }: IncomingMessage): void {
  */
 function paced(raw: IncomingMessage, { bodyGraceMs, bodyBytesPerSecond }: HttpLimits): Readable {
   const body = new PassThrough()
+  // Of a body that was refused before anyone read it, nobody would hear, and the process would end.
+  body.on('error', () => {})
   let received = 0
   let waitedMs = 0
   let lastMs = performance.now()

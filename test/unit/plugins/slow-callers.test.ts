@@ -169,6 +169,32 @@ describe('a body', () => {
     }
   })
 
+  it.each([
+    ['of another type', 'Content-Type: text/plain\r\nContent-Length: 100'],
+    ['without a type', 'Content-Length: 100'],
+    ['with an encoding', 'Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 100'],
+    ['too large', 'Content-Type: application/json\r\nContent-Length: 10000000'],
+  ])('that was refused before it came (%s) harms nobody when it never comes', async (_name, headers) => {
+    const broken: unknown[] = []
+    const note = (error: unknown) => broken.push(error)
+    process.on('uncaughtExceptionMonitor', note)
+    try {
+      await using service = await startMemoryService({ httpLimits: { bodyGraceMs: 200, lingerMs: 50 } })
+      for (const goesAway of [true, false]) {
+        using slow = await RawConnection.open(service.port)
+        slow.write(`POST /containers/cleanup/orphans HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n\r\n{`)
+        await untilAnswered(slow)
+        expect([400, 413]).toContain(slow.answer.status)
+        if (goesAway) slow.socket.destroy()
+        await sleep(400)
+      }
+      expect((await sendRaw(service.port, rawRequest('GET /livez'))).status).toBe(200)
+    } finally {
+      process.off('uncaughtExceptionMonitor', note)
+    }
+    expect(broken).toEqual([])
+  })
+
   it('leaves nothing behind where its caller goes away', async () => {
     await using service = await startMemoryService()
     const slow = await RawConnection.open(service.port)
