@@ -47,8 +47,12 @@ export const access = fp<AccessOptions>(async (app, { authenticator, owners }) =
   app.addHook('onReady', async () => routes.forEach(requireDeclared))
 
   app.addHook('onRequest', async (request) => {
+    request.caller = await callerOf(request, accessOf(request), authenticator)
+  })
+
+  // Behind the rate limit: calls that a key may not make count as well.
+  app.addHook('preParsing', async (request) => {
     const declared = accessOf(request)
-    request.caller = await callerOf(request, declared, authenticator)
     if (declared !== 'public') requireRights(request.caller, declared)
   })
 

@@ -17,9 +17,10 @@ export interface AuditOptions {
 }
 
 const READS = new Set(['GET', 'HEAD', 'OPTIONS'])
-/** Lines of callers that nobody knows: they must not fill the disk. */
+/** Lines of callers that nobody knows, and of each key beyond its rate limit: they must not fill the disk. */
 const UNKNOWN_LINES = 60
-const UNKNOWN_WINDOW_MS = 60_000
+const RATE_LIMIT_LINES = 1
+const WINDOW_MS = 60_000
 
 /** What decided a refusal, by its code; all else is no decision on who may do what. */
 const RULES: Partial<Record<AppError['code'], string>> = {
@@ -37,7 +38,17 @@ const RULES: Partial<Record<AppError['code'], string>> = {
 export const audit = fp<AuditOptions>(async (app, { log }) => {
   app.decorateRequest('isAudited', false)
   if (log === undefined) return
-  const unknown = new Allowance(UNKNOWN_LINES, UNKNOWN_WINDOW_MS)
+  const unknown = new Allowance(UNKNOWN_LINES, WINDOW_MS)
+  /** By the id of the key: as many as the operator gave out. */
+  const hasty = new Map<string, Allowance>()
+  const mayTell = (caller: FastifyRequest['caller'] | null, rule: string): boolean => {
+    // A wrong Host is refused before anyone asks who calls.
+    if (caller === null) return unknown.take()
+    if (rule !== RULES.rate_limited || caller.keyId === null) return true
+    const allowance = hasty.get(caller.keyId) ?? new Allowance(RATE_LIMIT_LINES, WINDOW_MS)
+    hasty.set(caller.keyId, allowance)
+    return allowance.take()
+  }
 
   app.addHook('preHandler', async (request) => {
     if (READS.has(request.method) || request.routeOptions.config.access === 'public') return
@@ -47,8 +58,7 @@ export const audit = fp<AuditOptions>(async (app, { log }) => {
 
   app.addHook('onError', async (request, _reply, error) => {
     const rule = ruleOf(request, error)
-    if (rule === undefined) return
-    if (rule === 'key' && !unknown.take()) return
+    if (rule === undefined || !mayTell(request.caller, rule)) return
     // It is refused all the same where this fails.
     await log.append(entryOf(request, { decision: 'deny', rule, status: null })).catch((fault: unknown) => {
       request.log.error(

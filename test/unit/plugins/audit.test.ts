@@ -87,8 +87,9 @@ it('tells of each refusal by what decided it, and of no reading', async () => {
     ['deny', 'policy_denied:profile', null],
     ['allow', null, 403],
   ])
+  lines.length = 0
   for (let count = 0; count < 20; count++) await call('anna', 'GET', '/sessions')
-  expect(await rules('anna', 'GET', '/sessions')).toEqual([['deny', 'rate_limit', null]])
+  expect(lines.map(({ decision, rule, status }) => [decision, rule, status])).toEqual([['deny', 'rate_limit', null]])
 })
 
 it('changes nothing where it cannot be written, and refuses as before', async () => {
@@ -106,4 +107,18 @@ it('is not filled by callers that nobody knows', async () => {
   await start()
   for (let count = 0; count < 200; count++) await call('nobody', 'GET', '/sessions')
   expect(lines.length).toBe(60)
+})
+
+it('is not filled by callers under a wrong name, on whatever route', async () => {
+  await start()
+  for (const url of ['/livez', '/sessions', '/nothing/here'])
+    for (let count = 0; count < 60; count++) await service.call('GET', url, undefined, { host: 'evil.example.org' })
+  expect(lines.length).toBe(60)
+})
+
+it('is not filled by a key beyond its rate limit, nor by what it may not do', async () => {
+  await start()
+  for (let count = 0; count < 60; count++) await call('anna', 'POST', '/containers/cleanup/orphans', {})
+  const counts = (rule: string) => lines.filter((line) => line.rule === rule).length
+  expect([counts('role'), counts('rate_limit')]).toEqual([20, 1])
 })
