@@ -11,7 +11,7 @@ import { isClosedWorkingDir } from './working-dir.ts'
 type ImageLists = readonly (readonly string[])[]
 
 /** Lines that hand the file to another parser, or change how this one reads it. */
-const DIRECTIVE = /^\uFEFF?\s*(?:(?:#|\/\/)\s*(?:syntax|escape)\s*=|\{\s*"(?:syntax|escape)")/im
+const DIRECTIVE = /^\uFEFF?[^\S\r\n\u2028\u2029]*(?:(?:#|\/\/)\s*(?:syntax|escape)\s*=|\{\s*"(?:syntax|escape)")/im
 const UNUSUAL_SPACE = /(?!^)\uFEFF|[^\S \t\r\n\uFEFF]|\u0085/
 /** A flag whose end depends on quotes or an escape. */
 const UNCLEAR_FLAG = /(^|\s)--\S*["'\\]/
@@ -88,14 +88,17 @@ function requireBase(reference: string, stages: ReadonlySet<string>, allowedImag
 
 /** Instructions with continued lines joined, and comments and blank lines among them left out. */
 function* instructions(text: string, continuation: RegExp): Generator<Instruction> {
-  let held: string | undefined
+  let held: string[] = []
   for (const line of text.split(/\r?\n/)) {
     if (/^\s*(#|$)/.test(line)) continue
-    const joined: string = (held ?? '') + line
-    held = continuation.test(line) ? joined.replace(/\\[ \t]*$/, '') : undefined
-    if (held === undefined) yield instruction(joined)
+    if (continuation.test(line)) {
+      held.push(line.replace(/\\[ \t]*$/, ''))
+      continue
+    }
+    yield instruction(held.join('') + line)
+    held = []
   }
-  if (held !== undefined) yield instruction(held)
+  if (held.length > 0) yield instruction(held.join(''))
 }
 
 function instruction(line: string): Instruction {

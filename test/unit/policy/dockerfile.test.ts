@@ -342,3 +342,19 @@ describe('several lists of images', () => {
     expect(thrown(lists('FROM $B', ['*'], ['alpine']))).toMatchObject({ details: { rule: 'dockerfile' } })
   })
 })
+
+it.each([
+  ['empty lines', '\n'],
+  ['carriage returns', '\r'],
+  ['one long flag', 'a', 'COPY --'],
+  ['many flags', '--a ', 'COPY '],
+  ['continued lines', 'a\\\n', 'RUN '],
+  ['backslashes', '\\', 'RUN '],
+  ['backslashes apart', '\\ ', 'RUN '],
+  ['comments', '#\n'],
+])('a text of 256 KiB is read in a moment: %s', (_name, part, before = '') => {
+  const text = `FROM alpine\n${before}`
+  const began = performance.now()
+  expectAllowed(text + part.repeat((256 * 1024 - text.length) / part.length))
+  expect(performance.now() - began).toBeLessThan(5_000)
+})
