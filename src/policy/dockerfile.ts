@@ -14,7 +14,7 @@ type ImageLists = readonly (readonly string[])[]
 const DIRECTIVE = /^\uFEFF?[^\S\r\n\u2028\u2029]*(?:(?:#|\/\/)\s*(?:syntax|escape)\s*=|\{\s*"(?:syntax|escape)")/im
 const UNUSUAL_SPACE = /(?!^)\uFEFF|[^\S \t\r\n\uFEFF]|\u0085/
 /** A flag whose end depends on quotes or an escape. */
-const UNCLEAR_FLAG = /(^|\s)--\S*["'\\]/
+const UNCLEAR_FLAG = /\s--\S*["'\\]/
 const REMOTE_SOURCE = /:\/\/|^git@|\.git(#|$)/i
 const RUN_OPTION = /^--(mount|network|security|device)\b/
 
@@ -34,7 +34,7 @@ interface Instruction {
   /** Words that begin with "--" before all others. */
   flags: string[]
   words: string[]
-  /** All that follows the keyword, as it stands. */
+  /** All that follows the keyword, as it stands, from the space between them on. */
   raw: string
 }
 
@@ -107,7 +107,7 @@ function instruction(line: string): Instruction {
   const raw = text.slice(end)
   // A parser takes quotes and backslashes out of words.
   const words = raw
-    .split(/\s+/)
+    .split(/\s/)
     .map((word) => word.replace(/["'\\]/g, ''))
     .filter((word) => word !== '')
   const plain = words.findIndex((word) => !word.startsWith('--'))

@@ -66,8 +66,8 @@ function matches(reference: string, pattern: string): boolean {
 function matchesName(parts: readonly string[], patterns: readonly string[]): boolean {
   const [pattern, ...rest] = patterns
   if (pattern === undefined) return parts.length === 0
-  if (pattern === '**') return [...parts, ''].some((_, count) => matchesName(parts.slice(count), rest))
   const [part, ...further] = parts
+  if (pattern === '**') return matchesName(parts, rest) || (parts.length > 0 && matchesName(further, patterns))
   return part !== undefined && glob(pattern).test(part) && matchesName(further, rest)
 }
 

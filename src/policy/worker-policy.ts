@@ -69,8 +69,8 @@ function sandbox(
 ): SandboxSpec {
   const scratch: TmpfsSpec[] = [{ target: privateFolder, bytes: PRIVATE_BYTES, executable: true, owner: user }]
   for (const target of ['/tmp', home]) {
-    // A mount that the caller placed there takes the tmpfs's place, and what lies in another needs none.
-    const taken = [...mounts, ...scratch].some((mount) => mount.target === target || isBeneath(target, mount.target))
+    // A mount that the caller placed there takes the tmpfs's place, and so does one around it.
+    const taken = [...mounts, ...scratch].some((mount) => isBeneath(target, mount.target))
     if (taken || target === '/') continue
     // Agents build, install and run things there.
     scratch.push({ target: posix.normalize(target), bytes: profile.tmpBytes, executable: true, owner: user })

@@ -49,6 +49,11 @@ describe('a build', () => {
 
   it.each([
     'FROM \\\n alpine',
+    'FROM --platform=linux/amd64 alpine',
+    // A backslash within a line continues nothing.
+    'FROM alpine\nCOPY a\\b /c\nRUN printf "a" --b="c"',
+    // Of several backslashes only the last of its line goes: "/pro c" is not "/proc".
+    'FROM alpine\nWORKDIR /pro\\ c\\\n',
     'FROM alpine AS',
     'FROM alpine\nHEALTHCHECK --interval="5s" CMD true',
     'FROM alpine\nRUN printf a\\b',
@@ -69,6 +74,12 @@ describe('a build', () => {
     'FROM alpine\nONBUILD RUN true \\',
     'FROM alpine IS evil\nFROM evil',
     'FROM alpine\nCOPY --from=0 /a /b',
+    // Numbers to JavaScript, names to a parser.
+    'FROM alpine\nFROM alpine\nCOPY --from=0x0 /a /b',
+    'FROM alpine\nFROM alpine\nCOPY --from=0e1 /a /b',
+    'FROM alpine\nFROM alpine\nCOPY --from=+0 /a /b',
+    'FROM alpine\nCOPY --from=evil/image',
+    'FROM alpine\nRUN --mount=type=ssh',
     'WORKDIR proc',
     'FROM alpine\nCOPY \\\\\n--from=evil/image /a /b',
     'FROM alpine\nCOPY \\\\ \t\n--from=evil/image /a /b',
