@@ -99,6 +99,7 @@ describe('isAllowedImage', () => {
     ['ids of another beginning', OTHER_DIGEST, 'sha256:ab12*', false],
     ['an id is no name', DIGEST, '**', false],
     ['an id is no name with a tag', DIGEST, 'sha256:*', true],
+    ['a name like the beginning of an id, with a tag', 'sha256:beta', 'library/sha256:*', true],
     ['a name is no id', `python@${DIGEST}`, DIGEST, false],
     ['a short id is no name', 'cafe', 'cafe', false],
     ['a short id is no name of the library', 'ab12ab12ab12', 'docker.io/library/*', false],

@@ -167,7 +167,7 @@ describe('workerVolumeName', () => {
 
 describe('sessionVolumeName', () => {
   it('names the session and the volume', () => {
-    expect(sessionVolumeName('i1', 's1', 'cache')).toMatch(/^volume_s1_cache(_|$)/)
+    expect(sessionVolumeName('i1', 's1', 'cache')).toMatch(/^volume_s1_cache_[0-9a-f]{8}$/)
     expect(sessionVolumeName('i1', 's1', 'cache')).toBe(sessionVolumeName('i1', 's1', 'cache'))
     expect(sessionVolumeName('i1', 's1', 'cache')).not.toBe(sessionVolumeName('i2', 's1', 'cache'))
   })
