@@ -21,7 +21,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
-          testTimeout: seconds(10),
+          testTimeout: seconds(30),
           sequence: { groupOrder: 1 },
         },
       },
