@@ -68,7 +68,7 @@ const COMMON = {
   kinds: new Set<ContainerKind>(['tool', 'relic', 'worker']),
   images: [],
   max: {},
-  gpu: false,
+  gpu: true,
   build: true,
 } as const satisfies Partial<Profile>
 
@@ -145,7 +145,7 @@ export function requireGpuAllowed(profile: Profile): void {
   if (profile.gpu) return
   throw new AppError('policy_denied', `Profile "${profile.name}" does not allow GPUs`, {
     rule: 'gpu',
-    hint: 'Leave "gpu" out. An operator can add a profile with gpu: true in the file that CO_CONFIG names.',
+    hint: 'Leave "gpu" out, or name a profile that allows them.',
   })
 }
 

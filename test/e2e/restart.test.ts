@@ -43,7 +43,7 @@ describe('after a restart of the service', () => {
 
   it('what an error of the engine keeps from being taken over is not swept, and taken over the next time', async () => {
     const before = new Client(service.url)
-    const command = sh('i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.1; done')
+    const command = sh('i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); sleep 0.4; done')
     const run = await before.run({ session_id, command, wait: false })
     await expect
       .poll(async () => (await before.get(`/containers/tool/${run.execution_id}`)).body.status)
@@ -77,7 +77,7 @@ describe('after a restart of the service', () => {
     expect((await service.engine.containers.inspect(container_id))?.status).toBe('running')
     await service.services.reconciler.reconcile({ graceMs: 0 })
     await expect
-      .poll(async () => (await after.get(`/containers/tool/${run.execution_id}`)).body, { timeout: 15_000 })
+      .poll(async () => (await after.get(`/containers/tool/${run.execution_id}`)).body, { timeout: 40_000 })
       .toMatchObject({ status: 'completed', stdout: Array.from({ length: 30 }, (_, line) => `${line}\n`).join('') })
   })
 

@@ -65,6 +65,8 @@ export class StreamClient {
         body: request.body ?? null,
         signal: opening.signal,
       })
+      // Whoever reads it sees the failure; one that nobody reads yet would end the process by it.
+      answer.body.on('error', () => {})
       if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body }
       throw refusal(request.doing, answer.statusCode, await errorMessage(answer.body))
     } catch (error) {

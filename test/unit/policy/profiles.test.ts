@@ -35,7 +35,7 @@ describe('the built-in profiles', () => {
   it('are for every kind, and give none of them GPUs, a runtime or bounds of their own', () => {
     for (const profile of BUILT_IN_PROFILES) {
       expect([...profile.kinds]).toEqual(['tool', 'relic', 'worker'])
-      expect(profile).toMatchObject({ gpu: false, build: true, images: [], max: {} })
+      expect(profile).toMatchObject({ gpu: true, build: true, images: [], max: {} })
       expect(Object.keys(profile)).not.toEqual(expect.arrayContaining(['runtime']))
     }
   })
@@ -117,11 +117,11 @@ describe('requireOpenFiles', () => {
 
 describe('requireGpuAllowed', () => {
   it('passes where the profile has them, and denies them where it has not', () => {
-    expect(requireGpuAllowed({ ...STRICT, gpu: true })).toBeUndefined()
-    expect(thrown(() => requireGpuAllowed(STRICT))).toMatchObject({
+    expect(requireGpuAllowed(STRICT)).toBeUndefined()
+    expect(thrown(() => requireGpuAllowed({ ...STRICT, gpu: false }))).toMatchObject({
       code: 'policy_denied',
       message: expect.stringContaining('"strict"'),
-      details: { rule: 'gpu', hint: expect.stringMatching(/gpu: true.*CO_CONFIG/) },
+      details: { rule: 'gpu', hint: expect.stringContaining('name a profile that allows them') },
     })
   })
 })
