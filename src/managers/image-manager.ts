@@ -4,7 +4,7 @@ import { pack } from 'tar-stream'
 import type { BuildBounds, Engine, ImageInfo } from '../engine/engine.ts'
 import { AppError, EngineError, isEngineFault } from '../errors.ts'
 import { decodeLabels, encodeLabels, type Ownership, ownedBy } from '../labels.ts'
-import { requireAllowedDockerfile } from '../policy/dockerfile.ts'
+import { baseImages, requireAllowedDockerfile } from '../policy/dockerfile.ts'
 import { engineReference, requireAllowedImage } from '../policy/images.ts'
 import { type Profile, requireBuildAllowed } from '../policy/profiles.ts'
 import { InFlight } from './in-flight.ts'
@@ -23,6 +23,12 @@ export interface BuildPolicy extends BuildBounds {
   timeoutSeconds: number
   /** A larger image is removed, and its build failed. */
   maxImageBytes?: number | undefined
+}
+
+/** For whom an image is: for a container in a session (empty for none), and whose that is. */
+export interface ImageUse {
+  session: string
+  owner: string | null
 }
 
 export interface ResolvedImage extends ImageInfo {
@@ -78,20 +84,52 @@ export class ImageManager {
   }
 
   /** The image of a request, present on the engine. An abort ends the waiting, not a pull that others share. */
-  async resolve(source: ImageSource, sessionId: string, signal: AbortSignal): Promise<ResolvedImage> {
-    const reference = source.image === undefined ? this.#buildTag(source, sessionId) : engineReference(source.image)
+  async resolve(source: ImageSource, use: ImageUse, signal: AbortSignal): Promise<ResolvedImage> {
+    const reference = source.image === undefined ? this.#buildTag(source, use.session) : engineReference(source.image)
     const present = await this.#engine.images.inspect(reference)
+    // What was built is told by its tag to be of this session.
+    if (source.image !== undefined) this.#requireOwn(reference, present, use)
     if (present !== undefined) return { ...present, reference: source.image ?? reference }
     const acquisition = this.#acquisitions.share(reference, async () => {
       // It may have become present between the look above and this turn.
       if ((await this.#engine.images.inspect(reference)) !== undefined) return
-      await (source.image === undefined ? this.#make(source, sessionId, reference) : this.#pull(reference))
+      await (source.image === undefined ? this.#make(source, use, reference) : this.#pull(reference))
     })
     await unlessAborted(acquisition, signal)
     const acquired = await this.#engine.images.inspect(reference)
     if (acquired === undefined)
       throw new AppError('engine_error', `Image ${reference} vanished after it was made ready`)
     return { ...acquired, reference: source.image ?? reference }
+  }
+
+  /**
+   * Refuses what was built or snapshotted for others: another owner, or another session than that of the
+   * image. Names and ids of images are no secrets. Where callers are not told apart, everything is everyone's.
+   */
+  #requireOwn(reference: string, image: ImageInfo | undefined, { session, owner }: ImageUse): void {
+    const made = decodeLabels(image?.labels ?? {})
+    if (owner === null || made?.kind !== 'image') return
+    const isOwn = made.instance === this.#instance && made.owner === owner && (made.session ?? session) === session
+    if (isOwn) return
+    throw new EngineError('image_not_found', `There is no image "${reference}"`, {
+      hint: 'An image that was made of a worker or a Dockerfile is for its owner and session alone.',
+    })
+  }
+
+  async #requireOwnBase(base: string, use: ImageUse): Promise<void> {
+    if (use.owner === null) return
+    // It could be any image's name.
+    if (base.includes('$')) {
+      throw new EngineError('build_failed', `The base image "${base}" depends on an argument`, {
+        hint: 'Write the name out.',
+      })
+    }
+    const image = await this.#engine.images.inspect(engineReference(base)).catch((error: unknown) => {
+      // No image can have such a name: the build says so.
+      if (isEngineFault(error, 'invalid')) return undefined
+      throw error
+    })
+    this.#requireOwn(base, image, use)
   }
 
   /** Removes the images that were built for a session; those in use stay until they are not. */
@@ -140,9 +178,10 @@ export class ImageManager {
     this.#log.info({ event: 'image.pulled', image: reference, duration_ms: elapsed(began) }, 'image pulled')
   }
 
-  async #make(source: ImageSource, sessionId: string, tag: string): Promise<void> {
+  async #make(source: ImageSource, use: ImageUse, tag: string): Promise<void> {
     const began = performance.now()
     const { dockerfile, files } = contextOf(source)
+    for (const base of baseImages(dockerfile)) await this.#requireOwnBase(base, use)
     const context = pack()
     for (const [name, text] of Object.entries(files)) context.entry({ name, mode: 0o644 }, text)
     // Last: an entry of the same name among the files does not count.
@@ -152,7 +191,8 @@ export class ImageManager {
       instance: this.#instance,
       kind: 'image',
       id: tag,
-      session: sessionId,
+      session: use.session,
+      owner: use.owner ?? undefined,
       nonce: randomUUID(),
     }
     const { timeoutSeconds } = this.#build
@@ -172,7 +212,7 @@ export class ImageManager {
       })
     await this.#requireSize(tag)
     this.#log.info(
-      { event: 'image.built', image: tag, session_id: sessionId, duration_ms: elapsed(began) },
+      { event: 'image.built', image: tag, session_id: use.session, duration_ms: elapsed(began) },
       'image built',
     )
   }

@@ -41,7 +41,7 @@ export async function createRelic(
   signal: AbortSignal,
 ): Promise<MadeRelic> {
   const [image, network, mounts, tools] = await Promise.all([
-    images.resolve(request, entry.sessionId, signal),
+    images.resolve(request, { session: entry.sessionId, owner: entry.owner }, signal),
     request.create_private_network ? networks.ensure(entry.sessionId) : presentNetwork(networks, entry.sessionId),
     volumes.within(decision.profile.hostRoots).resolve(decision.volumes, { session: entry.sessionId, open: false }),
     toolbox.mount(),

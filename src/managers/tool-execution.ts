@@ -218,12 +218,12 @@ export class ToolExecution {
     // Stored before anything is made: what is queued in the store is taken for never begun.
     await this.#record.insist({ status: 'preparing' }, this.#abort.signal)
     const began = performance.now()
-    const { id, nonce } = this.entry
+    const { id, nonce, owner } = this.entry
     const prepared = await prepareTool(
       this.#deps,
       this.#request,
       { volumes, profile },
-      { id, nonce },
+      { id, nonce, owner },
       this.#abort.signal,
     )
     this.#ownVolumes = prepared.ownVolumes

@@ -42,12 +42,12 @@ export async function prepareTool(
   deps: ToolPreparationDeps,
   request: ExecuteTool,
   { volumes, profile }: { volumes: readonly VolumeDecision[]; profile: Profile },
-  run: { id: string; nonce: string },
+  run: { id: string; nonce: string; owner: string | null },
   signal: AbortSignal,
 ): Promise<PreparedTool> {
   const session = request.session_id
   const [image, network, volumeMounts] = await Promise.all([
-    deps.images.resolve(request, session, signal),
+    deps.images.resolve(request, { session, owner: run.owner }, signal),
     sessionNetwork(deps, request, profile),
     deps.volumes.within(profile.hostRoots).resolve(volumes, { session, open: profile.user !== undefined }),
   ])
@@ -61,7 +61,7 @@ export async function prepareTool(
     })
   }
   const ownVolumes = [...sources.values()]
-  await Promise.all(ownVolumes.map((name) => deps.toolbox.openVolume(name, { ...run, session })))
+  await Promise.all(ownVolumes.map((name) => deps.toolbox.openVolume(name, { id: run.id, nonce: run.nonce, session })))
   return {
     image,
     network:

@@ -51,6 +51,7 @@ export interface WorkerDecision {
 /** Which container this is to be. */
 export interface ContainerIdentity {
   recordId: string
+  owner: string | null
   nonce: string
 }
 
@@ -81,7 +82,7 @@ export class WorkerBlueprint {
     const request = this.#request
     const session = request.session_id
     const [image, network, tools, hostOwner] = await Promise.all([
-      images.resolve(request, session ?? '', signal),
+      images.resolve(request, { session: session ?? '', owner: identity.owner }, signal),
       this.#network(),
       toolbox.mount(),
       workspaceOwner(request.workspace, this.#deps.volumes),
@@ -122,7 +123,14 @@ export class WorkerBlueprint {
       healthcheck: healthcheckOf(request),
     })
     const id = await docker.create({
-      owner: { kind: 'worker', id: identity.recordId, session, name: request.worker_id, nonce: identity.nonce },
+      owner: {
+        kind: 'worker',
+        id: identity.recordId,
+        session,
+        owner: identity.owner ?? undefined,
+        name: request.worker_id,
+        nonce: identity.nonce,
+      },
       containerName: name,
       imageId: image.id,
       plan: request.network === 'egress' ? throughProxy(plan, profile.name) : plan,

@@ -43,7 +43,7 @@ export class WorkerContainer {
     const { entry } = this.#record
     entry.nonce = newNonce()
     await this.#record.save()
-    return this.blueprint().create({ recordId: entry.id, nonce: entry.nonce }, signal)
+    return this.blueprint().create({ recordId: entry.id, owner: entry.owner, nonce: entry.nonce }, signal)
   }
 
   /** A container that was made is the worker's from now on. */

@@ -42,6 +42,7 @@ export async function takeSnapshot(
       kind: 'image',
       id: reference,
       session: entry.sessionId || undefined,
+      owner: entry.owner ?? undefined,
       name: view.worker_id,
       nonce,
     }),

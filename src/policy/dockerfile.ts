@@ -16,6 +16,8 @@ const UNUSUAL_SPACE = /(?!^)\uFEFF|[^\S \t\r\n\uFEFF]|\u0085/
 /** A flag whose end depends on quotes or an escape. */
 const UNCLEAR_FLAG = /\s--\S*["'\\]/
 const REMOTE_SOURCE = /:\/\/|^git@|\.git(#|$)/i
+/** Parsers differ in whether several backslashes at its end continue a line: both readings have to pass. */
+const CONTINUATIONS = [/\\[ \t]*$/, /(?<!\\)\\[ \t]*$/]
 const RUN_OPTION = /^--(mount|network|security|device)\b/
 
 /** Refuses (`policy_denied`) remote sources and base images that are not allowed. */
@@ -23,10 +25,18 @@ export function requireAllowedDockerfile(text: string, allowedImages: ImageLists
   if (DIRECTIVE.test(text)) deny('"syntax" and "escape" lines are not allowed')
   // Go and JavaScript do not agree on what divides words and begins a comment.
   if (UNUSUAL_SPACE.test(text)) deny('white space other than spaces, tabs and line ends is not allowed')
-  // Parsers differ in whether several backslashes at its end continue a line: both readings have to pass.
-  for (const continuation of [/\\[ \t]*$/, /(?<!\\)\\[ \t]*$/]) {
-    requireAllowedInstructions(instructions(text, continuation), allowedImages)
+  for (const continuation of CONTINUATIONS) {
+    requireAllowedInstructions(instructions(text, continuation), (base) => requireBase(base, allowedImages))
   }
+}
+
+/** The images that an allowed Dockerfile is built from, in either reading; one that an argument decides has a `$`. */
+export function baseImages(text: string): ReadonlySet<string> {
+  const found = new Set<string>()
+  for (const continuation of CONTINUATIONS) {
+    requireAllowedInstructions(instructions(text, continuation), (base) => void found.add(base))
+  }
+  return found
 }
 
 interface Instruction {
@@ -38,14 +48,17 @@ interface Instruction {
   raw: string
 }
 
-function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages: ImageLists): void {
+function requireAllowedInstructions(found: Iterable<Instruction>, onBase: (reference: string) => void): void {
   const names = new Set<string>()
+  const takeBase = (reference: string) => {
+    if (!names.has(reference.toLowerCase()) && reference !== 'scratch') onBase(reference)
+  }
   let stages = 0
   let folder = '/'
   for (const { keyword, flags, words, raw } of found) {
     if (keyword === 'FROM') {
       const [image = '', as, stage] = words
-      requireBase(image, names, allowedImages)
+      takeBase(image)
       if (as?.toUpperCase() === 'AS' && stage !== undefined) names.add(stage.toLowerCase())
       stages += 1
       folder = '/'
@@ -59,7 +72,7 @@ function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages:
       for (const flag of flags.filter((candidate) => candidate.startsWith('--from='))) {
         const source = flag.slice('--from='.length)
         // Only COPY counts stages: the number of one that is complete is no image.
-        if (!(/^\d+$/.test(source) && Number(source) < stages - 1)) requireBase(source, names, allowedImages)
+        if (!(/^\d+$/.test(source) && Number(source) < stages - 1)) takeBase(source)
       }
     }
     if (keyword === 'RUN' && flags.some((flag) => RUN_OPTION.test(flag))) {
@@ -75,8 +88,7 @@ function requireAllowedInstructions(found: Iterable<Instruction>, allowedImages:
   }
 }
 
-function requireBase(reference: string, stages: ReadonlySet<string>, allowedImages: ImageLists): void {
-  if (stages.has(reference.toLowerCase()) || reference === 'scratch') return
+function requireBase(reference: string, allowedImages: ImageLists): void {
   if (!reference.includes('$')) {
     requireAllowedImage(reference, allowedImages)
     return

@@ -218,6 +218,39 @@ describe("what is another's", () => {
     expect(codeOf(await as('stale')('POST', '/containers/tool/execute', run('gone')))).toEqual([404, 'not_found'])
   })
 
+  it('is no image to start from, by name or id, nor to build on', async () => {
+    const image = 'container-orchestrator/snapshot:annas'
+    const worker = (worker_id: string, fields: object = {}) => ({
+      worker_id,
+      image,
+      command: ['sleep', '60'],
+      ...fields,
+    })
+    expect((await anna('POST', '/containers/worker/start', worker('annas-model', { image: TOOLBOX }))).status).toBe(201)
+    const snapshot = await anna('POST', '/containers/worker/annas-model/snapshot', { name: 'annas' })
+    expect([snapshot.status, snapshot.body.image]).toEqual([201, image])
+    expect((await anna('POST', '/containers/worker/start', worker('annas-copy'))).status).toBe(201)
+    expect((await anna('POST', '/containers/tool/execute', run('annas', { image }))).body.status).toBe('completed')
+    for (const named of [image, snapshot.body.image_id]) {
+      const stolen = await bert('POST', '/containers/worker/start', worker('thief', { image: named }))
+      expect(codeOf(stolen), named).toEqual([422, 'image_not_found'])
+      const ran = await bert('POST', '/containers/tool/execute', run('berts-theft', { image: named }))
+      expect(ran.body, named).toMatchObject({ status: 'failed', failure: { code: 'image_not_found' } })
+    }
+    const build = (dockerfile: string) =>
+      as('service')('POST', '/containers/tool/execute', { tool_name: 'b', session_id: 'builds', dockerfile })
+    expect((await build(`FROM ${image}`)).body).toMatchObject({ failure: { code: 'image_not_found' } })
+    expect((await build(`FROM ${TOOLBOX}\nCOPY --from=${image} / /`)).body).toMatchObject({
+      failure: { code: 'image_not_found' },
+    })
+    expect((await build(`ARG B=${image}\nFROM $B`)).body).toMatchObject({ failure: { code: 'build_failed' } })
+    expect((await build(`FROM ${TOOLBOX}`)).body.status).toBe('completed')
+    for (const name of ['annas-model', 'annas-copy']) {
+      await anna('POST', `/containers/worker/${name}/stop`, { timeout_seconds: 0 })
+      await anna('DELETE', `/containers/worker/${name}`)
+    }
+  })
+
   it('has idempotency keys of its own', async () => {
     const keyed = (key: string, session: string) =>
       service.call('POST', '/containers/tool/execute', run(session), {
