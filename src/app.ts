@@ -146,7 +146,7 @@ export async function buildApp({
   await app.register(rateLimits, { requestsPerMinute })
   await app.register(audit, { log: auditLog })
   await app.register(jsonBody)
-  await app.register(streamBounds, { limits, callerOf: ({ caller, ip }) => caller.keyId ?? ip })
+  await app.register(streamBounds, { limits, callerOf: ({ caller, ip }) => caller.tokenId ?? caller.keyId ?? ip })
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
 

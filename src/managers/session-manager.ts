@@ -70,11 +70,12 @@ export class SessionManager {
     const { networks, relics, stats, store, tools, workers } = this.#options
     const row = await store.sessions.get(sessionId)
     if (row === undefined) throw unknownResource('session', sessionId)
+    const mine = { session_id: sessionId, view: viewOfOwner(row) }
     const [network, toolPage, relicPage, workerPage, usage] = await Promise.all([
       networks.get(sessionId),
-      tools.list({ session_id: sessionId }),
-      relics.list({ session_id: sessionId, limit: 1000 }),
-      workers.list({ session_id: sessionId, limit: 1000 }),
+      tools.list(mine),
+      relics.list({ ...mine, limit: 1000 }),
+      workers.list({ ...mine, limit: 1000 }),
       stats.all({ session_id: sessionId }),
     ])
     return {
@@ -231,10 +232,11 @@ export class SessionManager {
   async #summary(row: SessionRow, network: SessionNetwork | undefined): Promise<SessionSummary> {
     const { relics, store, tools, workers } = this.#options
     const session_id = row.session_id
+    const mine = { session_id, view: viewOfOwner(row) }
     const [toolTotal, relicTotal, workerTotal] = await Promise.all([
-      store.tools.count({ session_id }),
-      store.relics.count({ session_id }),
-      store.workers.count({ session_id, exceptStatus: 'deleted' }),
+      store.tools.count(mine),
+      store.relics.count(mine),
+      store.workers.count({ ...mine, exceptStatus: 'deleted' }),
     ])
     return {
       ...this.#settings(row),
@@ -244,6 +246,11 @@ export class SessionManager {
       network: networkView(network),
     }
   }
+}
+
+/** Runs outlive their session; where another owner has one of the same name now, they are not its runs. */
+function viewOfOwner({ owner }: SessionRow): View | undefined {
+  return owner === null ? undefined : { owner }
 }
 
 function networkView(network: SessionNetwork | undefined): SessionSummary['network'] {

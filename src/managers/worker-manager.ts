@@ -263,6 +263,7 @@ export class WorkerManager {
       })
     }
     gate.admit(session_id)
+    requireInSession(caller, session_id)
     const owner = session_id === undefined ? caller.owner : await store.sessions.ownerFor(session_id, caller)
     const place = { sessionId: session_id ?? '', owner }
     const checkQuotas = await quotas.checkFor(place, caller.limits)
@@ -385,6 +386,13 @@ export class WorkerManager {
 function requireMine(caller: Caller, entry: WorkerEntry | undefined): void {
   if (entry === undefined || entry.status === DELETED) return
   requireOwned(caller, 'worker', entry.name, { owner: entry.owner, sessionId: entry.sessionId || null })
+}
+
+/** A session token makes nothing beside its session: nothing would end it, and no quota of the session hold it. */
+function requireInSession({ session }: Caller, sessionId: string | undefined): void {
+  if (session === undefined || sessionId !== undefined) return
+  const message = `this token is for one session: say "${session}"`
+  throw new AppError('validation_failed', `session_id: ${message}`, { errors: [{ path: 'session_id', message }] })
 }
 
 function megabytes(request: StartWorker): number {

@@ -13,7 +13,8 @@ const MINUTE_MS = 60_000
 const REMEMBERED = 10_000
 
 /**
- * Bounds the calls of each key, with `x-ratelimit-*` headers that tell where it stands. Callers that
+ * Bounds the calls of each key, and of each session token by itself (agents of one service do not keep
+ * each other out, nor their service), with `x-ratelimit-*` headers that tell where it stands. Callers that
  * nobody tells apart, and routes that are public, are not bounded. Register it behind access.ts.
  */
 export const rateLimits = fp<RateLimitOptions>(async (app, { requestsPerMinute }) => {
@@ -22,10 +23,10 @@ export const rateLimits = fp<RateLimitOptions>(async (app, { requestsPerMinute }
     timeWindow: MINUTE_MS,
     cache: REMEMBERED,
     max: (request) => request.caller.limits.requestsPerMinute ?? requestsPerMinute,
-    keyGenerator: (request) => request.caller.keyId ?? request.ip,
+    keyGenerator: ({ caller, ip }) => caller.tokenId ?? caller.keyId ?? ip,
     allowList: (request) => request.caller.keyId === null,
     errorResponseBuilder: (_request, { max, ttl }) =>
-      new AppError('rate_limited', `This key may make ${max} calls a minute`, {
+      new AppError('rate_limited', `This key or token may make ${max} calls a minute`, {
         retryAfterSeconds: Math.ceil(ttl / 1000),
         hint: 'Wait as long as Retry-After says; follow streams instead of polling.',
       }),

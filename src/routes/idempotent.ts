@@ -13,5 +13,8 @@ export const IdempotencyHeaders = z.looseObject({
 /** A request as a call that is made once for its key. `name` tells apart what the body does not. */
 export function keyedCall(request: FastifyRequest, name: string): KeyedCall {
   const key = request.headers['idempotency-key']
-  return { owner: request.caller.owner, key: typeof key === 'string' ? key : undefined, name, body: request.body }
+  const { owner, session } = request.caller
+  // A token's keys are its session's: in another one, the same key is another.
+  const whose = owner !== null && session !== undefined ? `${owner} ${session}` : owner
+  return { owner: whose, key: typeof key === 'string' ? key : undefined, name, body: request.body }
 }

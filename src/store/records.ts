@@ -231,7 +231,13 @@ export class Records<Request, View> {
   }
 
   async count(
-    filter: { session_id?: string; status?: string; exceptStatus?: string; live?: boolean } = {},
+    filter: {
+      session_id?: string
+      status?: string
+      exceptStatus?: string
+      live?: boolean
+      view?: CallerView | undefined
+    } = {},
   ): Promise<number> {
     let query = this.#database
       .selectFrom('records')
@@ -241,6 +247,8 @@ export class Records<Request, View> {
     if (filter.status !== undefined) query = query.where('status', '=', filter.status)
     if (filter.exceptStatus !== undefined) query = query.where('status', '!=', filter.exceptStatus)
     if (filter.live !== undefined) query = query.where('live', '=', filter.live ? 1 : 0)
+    if (filter.view !== undefined) query = query.where('owner', '=', filter.view.owner)
+    if (filter.view?.session !== undefined) query = query.where('session_id', '=', filter.view.session)
     const { count } = await query.executeTakeFirstOrThrow()
     return count
   }

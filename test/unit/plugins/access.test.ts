@@ -17,9 +17,11 @@ const CALLERS: Record<string, Caller> = {
   anna: agent('anna'),
   bert: agent('bert'),
   service: agent('service', { role: 'service', scopes: new Set([...AGENT_SCOPES, 'build']) }),
-  token: agent('anna', { session: 'annas' }),
+  token: agent('anna', { session: 'annas', tokenId: 'token' }),
+  othersToken: agent('anna', { session: 'annas-third', tokenId: 'others-token' }),
   stale: agent('anna', { session: 'gone' }),
   small: agent('small', { limits: { sessions: 1, runs: 1, containers: 2 } }),
+  hastyToken: agent('hasty', { session: 'hastys', tokenId: 'hasty-token', limits: { requestsPerMinute: 3 } }),
   hasty: agent('hasty', { limits: { requestsPerMinute: 3 } }),
   patient: agent('patient'),
   ops: agent('ops', { role: 'ops', scopes: new Set(SCOPES), reach: 'all' }),
@@ -251,6 +253,35 @@ describe("what is another's", () => {
     }
   })
 
+  it('is, for a session token, a worker beside its session', async () => {
+    const beside = { worker_id: 'beside', image: TOOLBOX, command: ['sleep', '60'] }
+    const refused = await as('token')('POST', '/containers/worker/start', beside)
+    expect([refused.status, refused.body.errors[0].path]).toEqual([400, 'session_id'])
+    const ensured = await as('token')('POST', '/containers/worker/beside/ensure', { ...beside, worker_id: undefined })
+    expect([ensured.status, ensured.body.errors[0].path]).toEqual([400, 'session_id'])
+    expect((await anna('GET', '/containers/worker/beside')).status).toBe(404)
+  })
+
+  it('stays out of a session of the same name that another begins later', async () => {
+    expect((await anna('POST', '/containers/tool/execute', run('handed-on'))).status).toBe(200)
+    expect((await anna('DELETE', '/sessions/handed-on')).status).toBe(200)
+    expect((await bert('PUT', '/sessions/handed-on', {})).body.tools.total).toBe(0)
+    expect((await bert('POST', '/containers/tool/execute', run('handed-on', { tool_name: 'berts' }))).status).toBe(200)
+    const { body } = await bert('GET', '/sessions/handed-on')
+    expect(body.tools.map((tool: { tool_name: string }) => tool.tool_name)).toEqual(['berts'])
+  })
+
+  it('has, for session tokens of one owner, idempotency keys of its own', async () => {
+    await anna('PUT', '/sessions/annas-third', {})
+    const keyed = (key: string, session: string) =>
+      service.call('POST', '/containers/tool/execute', run(session), {
+        authorization: `Bearer ${key}`,
+        'idempotency-key': 'of-tokens',
+      })
+    expect((await keyed('token', 'annas')).status).toBe(200)
+    expect((await keyed('othersToken', 'annas-third')).status).toBe(200)
+  })
+
   it('has idempotency keys of its own', async () => {
     const keyed = (key: string, session: string) =>
       service.call('POST', '/containers/tool/execute', run(session), {
@@ -313,5 +344,7 @@ describe('how often a key may call', () => {
     expect(answers[3]?.body.code).toBe('rate_limited')
     expect(Number(answers[3]?.headers['retry-after'])).toBeGreaterThan(0)
     expect((await often('patient')).map(({ status }) => status)).toEqual([200, 200, 200, 200])
+    // A token of the same key has calls of its own.
+    expect((await often('hastyToken')).map(({ status }) => status)).toEqual([200, 200, 200, 429])
   })
 })
