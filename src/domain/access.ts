@@ -11,6 +11,8 @@ export interface OwnedField {
   field: string
   /** The call makes it where there is none, or does nothing then. */
   mayBeNew?: true
+  /** The call may be repeated when it is gone: whoever had it last is told so. */
+  mayBeGone?: true
 }
 
 export interface RestrictedAccess {

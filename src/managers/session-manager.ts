@@ -152,7 +152,9 @@ export class SessionManager {
       }),
     )
     const removing = relics.liveIn(sessionId).map((id) => attempt(`relic ${id}`, () => relics.remove(id, grace)))
-    const leaving = workers.liveIn(sessionId).map((id) => attempt(`worker ${id}`, () => workers.remove(id, grace)))
+    const leaving = workers
+      .liveIn(sessionId)
+      .map((id) => attempt(`worker ${id}`, () => workers.remove(id, { graceSeconds: grace })))
     await Promise.all([...cancelling, ...removing, ...leaving])
     // Relics of which only the record is left, and containers that no manager watches any more.
     await attempt('records of relics', () => this.#forgetRelics(sessionId))
@@ -223,7 +225,7 @@ export class SessionManager {
     const { workers } = this.#options
     for (let cursor: string | undefined; ; ) {
       const page = await workers.list({ session_id: sessionId, limit: 1000, cursor })
-      for (const worker of page.items) await workers.remove(worker.worker_id, 0)
+      for (const worker of page.items) await workers.remove(worker.worker_id, { graceSeconds: 0 })
       if (page.next_cursor === null) return
       cursor = page.next_cursor
     }

@@ -143,9 +143,14 @@ export class WorkerManager {
   }
 
   /** Removes a worker with its container, logs and own volumes; one that was removed before stays removed. */
-  async remove(workerId: string, graceSeconds = DELETE_GRACE_SECONDS): Promise<void> {
+  async remove(
+    workerId: string,
+    { graceSeconds = DELETE_GRACE_SECONDS, caller = ANYONE }: { graceSeconds?: number; caller?: Caller } = {},
+  ): Promise<void> {
     const { engine, store, volumes } = this.#options
     const life = this.#lives.get(workerId)
+    // The name may be another's since it was looked whose it is.
+    requireMine(caller, life?.entry)
     if (life !== undefined) {
       try {
         await life.remove(graceSeconds)
@@ -158,6 +163,7 @@ export class WorkerManager {
         if ((await store.workers.find(workerId)) !== undefined) return
         throw unknownResource('worker', workerId)
       }
+      requireMine(caller, entry)
       for (const name of await volumes.workerVolumes(workerId)) await engine.volumes.remove(name)
       await this.#forget(entry)
     }

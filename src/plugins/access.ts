@@ -25,7 +25,12 @@ export interface Authenticator {
 /** Whoever knows whose things are. */
 export interface Owners {
   /** Throws `not_found` for what the caller does not see. */
-  require(caller: Caller, kind: OwnedField['kind'], id: string, options: { mayBeNew: boolean }): Promise<void>
+  require(
+    caller: Caller,
+    kind: OwnedField['kind'],
+    id: string,
+    options: { mayBeNew: boolean; mayBeGone: boolean },
+  ): Promise<void>
 }
 
 export interface AccessOptions {
@@ -122,12 +127,15 @@ function requireBuild(request: FastifyRequest): void {
   })
 }
 
-async function requireOwn(request: FastifyRequest, { kind, in: place, field, mayBeNew }: OwnedField, owners: Owners) {
+async function requireOwn(request: FastifyRequest, { kind, in: place, field, ...may }: OwnedField, owners: Owners) {
   const id = (request[place] as Record<string, unknown> | null | undefined)?.[field]
   // What a schema leaves optional may be left out.
   if (typeof id !== 'string') return
   try {
-    await owners.require(request.caller, kind, id, { mayBeNew: mayBeNew === true })
+    await owners.require(request.caller, kind, id, {
+      mayBeNew: may.mayBeNew === true,
+      mayBeGone: may.mayBeGone === true,
+    })
   } catch (error) {
     request.isForeign = error instanceof AppError && error.code === 'not_found'
     throw error

@@ -34,6 +34,11 @@ const OWN_WORKER = {
 } as const satisfies Access
 const OWN_WORKER_OR_CLEANUP = { ...OWN_WORKER, scopes: ['worker', 'cleanup'] } as const satisfies Access
 
+const LAST_WORKER_OR_CLEANUP = {
+  scopes: ['worker', 'cleanup'],
+  owns: [{ ...OWN_WORKER.owns[0], mayBeGone: true }],
+} as const satisfies Access
+
 export interface WorkerRoutesOptions {
   workers: WorkerManager
   idempotency: Idempotency
@@ -191,7 +196,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
   app.delete(
     PATH,
     {
-      config: { access: OWN_WORKER_OR_CLEANUP },
+      config: { access: LAST_WORKER_OR_CLEANUP },
       schema: {
         tags,
         operationId: 'deleteWorker',
@@ -201,7 +206,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
       },
     },
     async (request, reply) => {
-      await workers.remove(request.params.worker_id)
+      await workers.remove(request.params.worker_id, { caller: request.caller })
       return reply.code(204).send(null)
     },
   )

@@ -18,10 +18,15 @@ export class Ownership {
   }
 
   /** Throws `not_found` for what is another's, and for what there is not unless it may be new. */
-  async require(caller: Caller, kind: OwnedKind, id: string, { mayBeNew = false } = {}): Promise<void> {
+  async require(
+    caller: Caller,
+    kind: OwnedKind,
+    id: string,
+    { mayBeNew = false, mayBeGone = false } = {},
+  ): Promise<void> {
     // Who sees all is told by whoever acts on it.
     if (caller.reach === 'all') return
-    const owned = await this.of(kind, id, mayBeNew)
+    const owned = await this.of(kind, id, !mayBeGone)
     if (owned === undefined) {
       // A session token makes nothing outside its session.
       if (mayBeNew && (kind !== 'session' || caller.session === undefined)) return

@@ -253,6 +253,24 @@ describe("what is another's", () => {
     }
   })
 
+  it('is a worker whose name the caller had before, also while it starts', async () => {
+    const worker = { worker_id: 'handed-on', image: TOOLBOX, command: ['sleep', '60'] }
+    expect((await anna('POST', '/containers/worker/start', worker)).status).toBe(201)
+    await anna('POST', '/containers/worker/handed-on/stop', { timeout_seconds: 0 })
+    for (let time = 0; time < 2; time++) expect((await anna('DELETE', '/containers/worker/handed-on')).status).toBe(204)
+    const starting = bert('POST', '/containers/worker/start', worker)
+    const calls: Promise<Answer>[] = []
+    for (let count = 0; count < 40; count++) {
+      calls.push(anna('POST', '/containers/worker/handed-on/pause', {}))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect((await starting).status).toBe(201)
+    expect(new Set((await Promise.all(calls)).map(({ status }) => status))).toEqual(new Set([404]))
+    expect((await bert('GET', '/containers/worker/handed-on')).body.status).toBe('running')
+    await bert('POST', '/containers/worker/handed-on/stop', { timeout_seconds: 0 })
+    expect((await bert('DELETE', '/containers/worker/handed-on')).status).toBe(204)
+  })
+
   it('is, for a session token, a worker beside its session', async () => {
     const beside = { worker_id: 'beside', image: TOOLBOX, command: ['sleep', '60'] }
     const refused = await as('token')('POST', '/containers/worker/start', beside)
