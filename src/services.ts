@@ -26,6 +26,7 @@ import { RelicManager } from './managers/relic-manager.ts'
 import { Retention } from './managers/retention.ts'
 import { SessionGate } from './managers/session-gate.ts'
 import { SessionManager } from './managers/session-manager.ts'
+import { SessionNames } from './managers/session-names.ts'
 import { SessionQuotas } from './managers/session-quotas.ts'
 import { SessionReaper } from './managers/session-reaper.ts'
 import { StatsManager } from './managers/stats-manager.ts'
@@ -82,10 +83,12 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const tools = new ToolManager({ ...shared, toolbox, collector, maxConcurrentRuns, queueLimit })
   const { queue } = tools
   const logs = new LogReader(store.spools)
-  const relics = new RelicManager({ ...shared, toolbox, poller, forwarder, logs })
+  const names = new SessionNames(profiles)
+  const relics = new RelicManager({ ...shared, names, toolbox, poller, forwarder, logs })
   const imageUsers = new ImageUsers({ engine, docker })
   const workers = new WorkerManager({
     ...shared,
+    names,
     toolbox,
     forwarder,
     logs,
@@ -98,6 +101,8 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   })
   quotas.count(relics)
   quotas.count(workers)
+  names.count(relics)
+  names.count(workers)
   const execs = new ExecManager({ engine, store, workers, imageUsers, log })
   const files = new WorkerFiles({ engine, workers, log })
   const stats = new StatsManager({ engine, docker, ownership: store.ownership })

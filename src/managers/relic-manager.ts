@@ -17,6 +17,7 @@ import type { RelicDecision } from './relic-blueprint.ts'
 import { RelicLife, type RelicLifeDeps } from './relic-life.ts'
 import { DELETED, type RelicEntry } from './relic-record.ts'
 import type { SessionGate } from './session-gate.ts'
+import type { NameBearer, SessionNames } from './session-names.ts'
 import type { Place, SessionQuotas, SessionUse } from './session-quotas.ts'
 
 export interface RelicManagerOptions extends RelicLifeDeps {
@@ -24,6 +25,7 @@ export interface RelicManagerOptions extends RelicLifeDeps {
   profiles: Profiles
   gate: SessionGate
   quotas: SessionQuotas
+  names: SessionNames
 }
 
 const RESTART_GRACE_SECONDS = 10
@@ -58,7 +60,7 @@ export class RelicManager {
       view: preparingRelic(id, request),
     }
     const checkQuotas = await this.#options.quotas.checkFor(entry, caller.limits)
-    this.#requireFreeName(request.session_id, request.relic_name)
+    this.#options.names.requireFree(bearerOf(entry))
     checkQuotas({ runs: 0, containers: 1, memory_mb: request.resource_limits.memory_mb })
     const life = this.#keep(entry, request, decision)
     try {
@@ -101,10 +103,14 @@ export class RelicManager {
       })
     }
     const checkQuotas = await this.#options.quotas.checkFor(entry, limits)
-    this.#requireFreeName(entry.sessionId, entry.name, id)
     if (!runs(entry) && entry.request !== null)
       checkQuotas({ runs: 0, containers: 0, memory_mb: entry.request.resource_limits.memory_mb })
-    return life.restart(RESTART_GRACE_SECONDS)
+    const release = this.#options.names.hold(bearerOf(entry))
+    try {
+      return await life.restart(RESTART_GRACE_SECONDS)
+    } finally {
+      release()
+    }
   }
 
   /** Removes a relic; one that was removed before stays removed. */
@@ -143,6 +149,12 @@ export class RelicManager {
     const entries = [...this.#lives.values()].map(({ entry }) => entry).filter(matches)
     const memory = entries.filter(runs).map(({ request }) => request?.resource_limits.memory_mb ?? 0)
     return { runs: 0, containers: entries.length, memory_mb: memory.reduce((sum, part) => sum + part, 0) }
+  }
+
+  /** Relics of a session that can be found by name, or are about to. */
+  namesIn(sessionId: string): NameBearer[] {
+    const entries = [...this.#lives.values()].map(({ entry }) => entry)
+    return entries.filter((entry) => entry.sessionId === sessionId && runs(entry)).map(bearerOf)
   }
 
   /** True while somebody is connected to a published port of a relic of a session. */
@@ -188,18 +200,6 @@ export class RelicManager {
     return entry
   }
 
-  /** The alias of a relic is its name: two of one name would share it. */
-  #requireFreeName(sessionId: string, name: string, exceptId?: string): void {
-    const twin = [...this.#lives.values()].find(
-      ({ entry }) => entry.sessionId === sessionId && entry.name === name && entry.id !== exceptId && runs(entry),
-    )
-    if (twin === undefined) return
-    throw new AppError('conflict', `Session "${sessionId}" has a relic "${name}" already: ${twin.entry.id}`, {
-      instance: `/containers/relic/${twin.entry.id}`,
-      hint: 'Use that one, choose another relic_name, or delete it first.',
-    })
-  }
-
   #decide(request: StartRelic, limits?: CallerLimits): RelicDecision {
     const { images, profiles, volumes, engineInfo } = this.#options
     const { memory_mb, cpu_limit, timeout_seconds, pids_limit } = request.resource_limits
@@ -223,6 +223,11 @@ export class RelicManager {
 /** True for one that runs, or is about to. */
 function runs({ view }: RelicEntry): boolean {
   return view.status !== 'stopped' && view.status !== 'failed'
+}
+
+function bearerOf({ id, sessionId, name, containerId, view }: RelicEntry): NameBearer {
+  const { container_name: containerName } = view
+  return { sessionId, name, kind: 'relic', path: `/containers/relic/${id}`, containerName, containerId }
 }
 
 /** A relic before anything is made. */

@@ -20,6 +20,7 @@ import { KeyedTurns } from './keyed-turns.ts'
 import { newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
 import type { SessionGate } from './session-gate.ts'
+import type { NameBearer, SessionNames } from './session-names.ts'
 import type { Place, SessionQuotas, SessionUse } from './session-quotas.ts'
 import { newNonce, type WorkerDecision } from './worker-blueprint.ts'
 import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacity.ts'
@@ -35,6 +36,7 @@ export interface WorkerManagerOptions extends WorkerLifeDeps {
   limits: WorkerLimits
   gate: SessionGate
   quotas: SessionQuotas
+  names: SessionNames
 }
 
 interface ListQuery {
@@ -201,6 +203,12 @@ export class WorkerManager {
     }
   }
 
+  /** Workers of a session that can be found by name, or are about to. */
+  namesIn(sessionId: string): NameBearer[] {
+    const entries = this.#live().map(({ entry }) => entry)
+    return entries.filter((entry) => entry.sessionId === sessionId && isFoundByName(entry)).map(bearerOf)
+  }
+
   /** True while a command runs in a worker of a session, or somebody is connected to a port of it. */
   isUsedIn(sessionId: string): boolean {
     return [...this.#lives.values()].some(
@@ -287,6 +295,7 @@ export class WorkerManager {
       request,
       view: preparingWorker(request),
     }
+    if (isFoundByName(entry)) this.#options.names.requireFree(bearerOf(entry))
     const life = this.#keep(entry, request, caller.limits)
     try {
       if (session_id !== undefined) await store.sessions.touch(session_id, caller)
@@ -355,9 +364,9 @@ export class WorkerManager {
     }
   }
 
-  /** Starts one again where the operator's bounds have room for it, which it takes from now on. */
+  /** Starts one again where the operator's bounds have room for it and its name is free, which it takes from now on. */
   async #withRoom<T>(life: WorkerLife, { limits }: Caller, work: () => Promise<T>): Promise<T> {
-    const { gate, quotas } = this.#options
+    const { gate, names, quotas } = this.#options
     const { session_id } = life.request
     gate.admit(session_id)
     const checkQuotas = await quotas.checkFor(life.entry, limits)
@@ -365,11 +374,13 @@ export class WorkerManager {
       requireCapacity(life.request, this.capacity())
       checkQuotas({ runs: 0, containers: 0, memory_mb: megabytes(life.request) })
     }
+    const release = isFoundByName(life.entry) ? names.hold(bearerOf(life.entry)) : () => {}
     this.#returning.add(life)
     try {
       return await work()
     } finally {
       this.#returning.delete(life)
+      release()
     }
   }
 
@@ -399,6 +410,16 @@ function requireInSession({ session }: Caller, sessionId: string | undefined): v
   if (session === undefined || sessionId !== undefined) return
   const message = `this token is for one session: say "${session}"`
   throw new AppError('validation_failed', `session_id: ${message}`, { errors: [{ path: 'session_id', message }] })
+}
+
+/** True on a session's network: the bridge that workers share gives no names of callers. */
+function isFoundByName({ view }: WorkerEntry): boolean {
+  return view.network.mode === 'session' || view.network.mode === 'egress'
+}
+
+function bearerOf({ sessionId, name, containerId, view }: WorkerEntry): NameBearer {
+  const { container_name: containerName } = view
+  return { sessionId, name, kind: 'worker', path: `/containers/worker/${name}`, containerName, containerId }
 }
 
 function megabytes(request: StartWorker): number {
