@@ -5,13 +5,14 @@
  * The first process of the namespaces outlives dockerd: it holds the mounts and network namespaces of
  * containers that live on, and with it everything ends, however the test ended.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, rmdir } from 'node:fs/promises'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -31,6 +32,11 @@ const FIRST_PROCESS = `set -eu
 ip link set lo up
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs "$1"
+if [ $# -gt 1 ]; then
+  shift
+  printf 'nameserver %s\\n' "$@" >/run/resolv.conf
+  mount --bind /run/resolv.conf /etc/resolv.conf
+fi
 echo ready
 exec tini -- sleep infinity`
 
@@ -39,6 +45,8 @@ export interface PrivateDaemonOptions {
   liveRestore?: boolean
   /** References that the machine's engine has, and this one gets. */
   images?: readonly string[]
+  /** Addresses of the resolvers that its host has; the machine's own where there are none. */
+  resolvers?: readonly string[]
 }
 
 export class PrivateDaemon {
@@ -65,9 +73,9 @@ export class PrivateDaemon {
   }
 
   /** A daemon that answers, with its images. */
-  static async create({ liveRestore = false, images = [TOOLBOX, HTTPD] }: PrivateDaemonOptions = {}) {
+  static async create({ liveRestore = false, images = [TOOLBOX, HTTPD], resolvers = [] }: PrivateDaemonOptions = {}) {
     const folder = await mkdtemp(join(tmpdir(), 'co-dockerd-'))
-    const { holder, firstPid } = await hold(folder)
+    const { holder, firstPid } = await hold(folder, resolvers)
     const daemon = new PrivateDaemon(folder, holder, firstPid, liveRestore)
     try {
       await daemon.start()
@@ -149,6 +157,12 @@ export class PrivateDaemon {
     entered.kill('SIGCONT')
   }
 
+  /** A process on the network of its host, which ends with the test. */
+  spawn(command: string, options: readonly string[]): ChildProcessByStdio<null, Readable, Readable> {
+    const inside = ['nsenter', '--target', String(this.#firstPid), '--net', '--', command, ...options]
+    return spawn('setpriv', ['--pdeathsig', 'KILL', ...inside], { stdio: ['ignore', 'pipe', 'pipe'] })
+  }
+
   /** Ends dockerd, containerd, shims and containers, whatever their state, and removes what they left. */
   async dispose(): Promise<void> {
     // First what may be stopped with dockerd: the namespaces end when all in them is reaped by its parent.
@@ -203,14 +217,14 @@ export class PrivateDaemon {
 }
 
 /** Makes the namespaces, and the process that holds them. */
-async function hold(folder: string): Promise<{ holder: ChildProcess; firstPid: number }> {
+async function hold(folder: string, resolvers: readonly string[]): Promise<{ holder: ChildProcess; firstPid: number }> {
   await mkdir(join(folder, ROOT))
   const holder = spawn(
     'setpriv',
     [
       // A test that is killed takes the namespaces with it.
       ...['--pdeathsig', 'KILL', 'unshare', '--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc'],
-      ...['--propagation', 'private', 'sh', '-c', FIRST_PROCESS, 'sh', join(folder, ROOT)],
+      ...['--propagation', 'private', 'sh', '-c', FIRST_PROCESS, 'sh', join(folder, ROOT), ...resolvers],
     ],
     { cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] },
   )
