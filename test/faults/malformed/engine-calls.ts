@@ -275,6 +275,10 @@ export const CALLS: readonly EngineCall[] = [
   },
   removal('networks.remove', NO_CONTENT, (engine) => engine.networks.remove(NETWORK)),
   {
+    ...command('networks.connect', (engine) => engine.networks.connect(NETWORK, CONTAINER, ['egress-online'])),
+    replies: [{ status: 200, body: { kind: 'none' } }],
+  },
+  {
     ...command('networks.disconnect', (engine) => engine.networks.disconnect(NETWORK, CONTAINER)),
     replies: [{ status: 200, body: { kind: 'none' } }],
     lie: (_, told) =>

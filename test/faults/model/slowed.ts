@@ -4,7 +4,7 @@ import { Random } from '../../support/random.ts'
 
 /** Calls that answer once. */
 const CALLS = new Set(
-  'create start stop kill remove inspect list attach exec pause resume commit disconnect statPath pull build'.split(
+  'create start stop kill remove inspect list attach exec pause resume commit connect disconnect statPath pull build'.split(
     ' ',
   ),
 )
