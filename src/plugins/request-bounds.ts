@@ -61,6 +61,8 @@ function paced(raw: IncomingMessage, { bodyGraceMs, bodyBytesPerSecond }: HttpLi
     body.destroy(new AppError('request_timeout', 'The body of the request did not come in time'))
   }, bodyGraceMs / CHECKS_PER_GRACE)
   body.once('close', () => clearInterval(check))
+  // Who reads it is told; where nobody does, as behind an answer that did not wait for it, there is nobody to tell.
+  body.on('error', () => {})
   raw.on('data', (chunk: Buffer) => {
     received += chunk.length
   })

@@ -348,3 +348,28 @@ describe('streams', () => {
     expect(marks.at(-1)).toBeGreaterThan(marks[5] ?? 0)
   })
 })
+
+describe('a body that nobody reads', () => {
+  const head = 'POST /no/such/route HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n'
+
+  it.each([
+    ['breaks off', async (connection: RawConnection) => void connection.socket.destroy()],
+    ['comes too slowly', async (connection: RawConnection) => drip(connection, '1\r\na\r\n', 20)],
+  ])('and that %s is no fault of the service', async (_name, end) => {
+    await using service = await startMemoryService({ httpLimits: { bodyGraceMs: 100, lingerMs: 300 } })
+    const faults: unknown[] = []
+    const note = (error: unknown) => faults.push(error)
+    process.on('uncaughtExceptionMonitor', note)
+    try {
+      using connection = await RawConnection.open(service.port)
+      connection.write(head)
+      await untilAnswered(connection)
+      expect(connection.answer.status).toBe(404)
+      await end(connection)
+      await sleep(500)
+      expect(faults).toEqual([])
+    } finally {
+      process.off('uncaughtExceptionMonitor', note)
+    }
+  })
+})
