@@ -18,9 +18,11 @@ import { answerFrameworkError, problemDetails } from './plugins/problems.ts'
 import { rateLimits } from './plugins/rate-limits.ts'
 import { requestBounds } from './plugins/request-bounds.ts'
 import { streamBounds } from './plugins/stream-bounds.ts'
+import { isWebSocket, webSockets } from './plugins/web-sockets.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
 import { type EventRoutesOptions, eventRoutes } from './routes/events.ts'
 import { type ExecRoutesOptions, execRoutes } from './routes/execs.ts'
+import { type RelicProxyRoutesOptions, relicProxyRoutes } from './routes/relic-proxy.ts'
 import { type RelicRoutesOptions, relicRoutes } from './routes/relics.ts'
 import { serviceRoutes } from './routes/service.ts'
 import { sessionTokenRoutes } from './routes/session-tokens.ts'
@@ -40,6 +42,7 @@ const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 export interface AppServices
   extends Omit<ToolRoutesOptions, 'closing'>,
     Omit<RelicRoutesOptions, 'closing'>,
+    Omit<RelicProxyRoutesOptions, 'closing'>,
     Omit<StatsRoutesOptions, 'closing'>,
     Omit<WorkerRoutesOptions, 'closing'>,
     Omit<ExecRoutesOptions, 'closing'>,
@@ -94,6 +97,7 @@ export async function buildApp({
       connectionsCheckingInterval: Math.min(limits.headersMs / 2, CHECK_CONNECTIONS_MS),
       // `hostCheck` refuses what has none, with a problem.
       requireHostHeader: false,
+      shouldUpgradeCallback: isWebSocket,
     },
     keepAliveTimeout: limits.keepAliveMs,
     // Uploads take as long as they take: `requestBounds` looks at their pace.
@@ -140,6 +144,7 @@ export async function buildApp({
   await app.register(helmet, { contentSecurityPolicy: false, strictTransportSecurity: false })
   await app.register(problemDetails)
   await app.register(connectionBounds, { connections })
+  await app.register(webSockets)
   await app.register(requestBounds, { limits })
   await app.register(hostCheck, { allowedHosts })
   await app.register(access, { authenticator: keys, owners: services.owners })
@@ -150,10 +155,11 @@ export async function buildApp({
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
 
-  const { logs, tools, relics, sessions, networks, reconciler, stats, health } = services
+  const { logs, tools, relics, relicProxy, sessions, networks, reconciler, stats, health } = services
   const { workers, workerHealth, execs, files, idempotency, events } = services
   await app.register(toolRoutes, { tools, idempotency, logs, closing: closing.signal })
   await app.register(relicRoutes, { relics, idempotency, logs, closing: closing.signal })
+  await app.register(relicProxyRoutes, { relicProxy, closing: closing.signal })
   await app.register(workerRoutes, { workers, idempotency, workerHealth, logs, closing: closing.signal })
   await app.register(execRoutes, { execs, idempotency, logs, closing: closing.signal })
   await app.register(workerFileRoutes, { files, closing: closing.signal })

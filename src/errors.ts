@@ -24,6 +24,7 @@ const STATUS_OF = {
   internal_error: 500,
   engine_error: 502,
   pull_failed: 502,
+  relic_unreachable: 502,
   engine_unavailable: 503,
   draining: 503,
   overloaded: 503,
@@ -31,6 +32,7 @@ const STATUS_OF = {
   store_unavailable: 503,
   audit_unavailable: 503,
   health_check_timeout: 504,
+  relic_timeout: 504,
 } as const satisfies Record<string, number>
 
 export type ErrorCode = keyof typeof STATUS_OF

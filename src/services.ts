@@ -23,6 +23,7 @@ import { NetworkManager } from './managers/network-manager.ts'
 import { PortForwarder } from './managers/port-forwarder.ts'
 import { Reconciler } from './managers/reconciler.ts'
 import { RelicManager } from './managers/relic-manager.ts'
+import { RelicProxy } from './managers/relic-proxy.ts'
 import { Retention } from './managers/retention.ts'
 import { SessionGate } from './managers/session-gate.ts'
 import { SessionManager } from './managers/session-manager.ts'
@@ -85,6 +86,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const logs = new LogReader(store.spools)
   const names = new SessionNames(profiles)
   const relics = new RelicManager({ ...shared, names, toolbox, poller, forwarder, logs })
+  const relicProxy = new RelicProxy({ door, relics, forwarder })
   const imageUsers = new ImageUsers({ engine, docker })
   const workers = new WorkerManager({
     ...shared,
@@ -140,6 +142,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     networks,
     tools,
     relics,
+    relicProxy,
     workers,
     workerHealth,
     execs,

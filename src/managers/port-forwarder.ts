@@ -1,4 +1,5 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { AppError } from '../errors.ts'
 import type { Door, DoorTarget } from './door.ts'
@@ -14,7 +15,7 @@ const LISTEN_ADDRESS = '127.0.0.1'
 export class PortForwarder {
   readonly #door: Door
   readonly #servers = new Map<string, Server[]>()
-  readonly #connections = new Map<string, Set<Socket>>()
+  readonly #connections = new Map<string, Set<Duplex>>()
 
   constructor(door: Door) {
     this.#door = door
@@ -51,13 +52,21 @@ export class PortForwarder {
     await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
   }
 
+  /** Counts a connection into its container, and ends it with those to its published ports. */
+  track(recordId: string, connection: Duplex): void {
+    const connections = this.#connections.get(recordId) ?? new Set()
+    this.#connections.set(recordId, connections.add(connection))
+    connection.once('close', () => connections.delete(connection))
+  }
+
   /** True while somebody is connected to one of its ports. */
   isUsed(recordId: string): boolean {
     return (this.#connections.get(recordId)?.size ?? 0) > 0
   }
 
   async closeAll(): Promise<void> {
-    await Promise.all([...this.#servers.keys()].map((recordId) => this.close(recordId)))
+    const recordIds = new Set([...this.#servers.keys(), ...this.#connections.keys()])
+    await Promise.all([...recordIds].map((recordId) => this.close(recordId)))
   }
 
   #listen(recordId: string, hostPort: number, target: DoorTarget): Promise<number> {
@@ -78,13 +87,9 @@ export class PortForwarder {
   }
 
   async #pass(recordId: string, socket: Socket, target: DoorTarget): Promise<void> {
-    const sockets = this.#connections.get(recordId) ?? new Set()
-    this.#connections.set(recordId, sockets.add(socket))
+    this.track(recordId, socket)
     const gone = new AbortController()
-    socket.once('close', () => {
-      sockets.delete(socket)
-      gone.abort()
-    })
+    socket.once('close', () => gone.abort())
     try {
       const far = await this.#door.dial(target, gone.signal)
       await Promise.all([pipeline(socket, far), pipeline(far, socket)])

@@ -4,6 +4,7 @@ import type { Relic, RelicHealth, StartRelic } from '../domain/relic.ts'
 import type { ContainerState } from '../engine/engine.ts'
 import { AppError, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
+import type { DoorTarget } from './door.ts'
 import type { HealthPoller } from './health-poller.ts'
 import type { LogReader } from './log-reader.ts'
 import { createRelic, type RelicBlueprintDeps, type RelicDecision } from './relic-blueprint.ts'
@@ -40,6 +41,11 @@ export class RelicLife {
 
   get entry(): RelicEntry {
     return this.#record.entry
+  }
+
+  /** Where it takes connections; undefined before its container has an address. */
+  get door(): DoorTarget | undefined {
+    return this.#prober.door
   }
 
   /** Starts it and waits until it is healthy; whatever fails is undone, and told as a problem. */

@@ -15,6 +15,7 @@ import { containerName, newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
 import type { RelicDecision } from './relic-blueprint.ts'
 import { RelicLife, type RelicLifeDeps } from './relic-life.ts'
+import type { RelicPlace } from './relic-proxy.ts'
 import { DELETED, type RelicEntry } from './relic-record.ts'
 import type { SessionGate } from './session-gate.ts'
 import type { NameBearer, SessionNames } from './session-names.ts'
@@ -139,6 +140,22 @@ export class RelicManager {
     )
   }
 
+  /** Where a relic takes calls; a `conflict` where it does not run. Counts as use of its session. */
+  async visit(id: string): Promise<RelicPlace> {
+    const { sessionId, name, view } = await this.#entry(id)
+    const target = this.#lives.get(id)?.door
+    const isUp = view.status === 'healthy' || view.status === 'unhealthy'
+    // A relic whose port is not known has no URL.
+    if (!isUp || target === undefined || view.internal_url === null) {
+      const why = isUp ? 'has no port that is known' : `is ${view.status}, and takes no calls`
+      throw new AppError('conflict', `Relic "${id}" ${why}`, {
+        hint: 'Calls are passed on to relics that are healthy or unhealthy; start it again, or a new one.',
+      })
+    }
+    await this.#options.store.sessions.noteActivity(sessionId)
+    return { target, host: `${name}:${target.port}` }
+  }
+
   /** Relics of a session that have a container, or are getting one. */
   liveIn(sessionId: string): string[] {
     return [...this.#lives.values()].filter(({ entry }) => entry.sessionId === sessionId).map(({ entry }) => entry.id)
@@ -157,7 +174,7 @@ export class RelicManager {
     return entries.filter((entry) => entry.sessionId === sessionId && runs(entry)).map(bearerOf)
   }
 
-  /** True while somebody is connected to a published port of a relic of a session. */
+  /** True while somebody is connected to a relic of a session, by a published port or by the proxy. */
   isUsedIn(sessionId: string): boolean {
     return this.liveIn(sessionId).some((id) => this.#options.forwarder.isUsed(id))
   }

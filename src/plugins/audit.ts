@@ -51,7 +51,9 @@ export const audit = fp<AuditOptions>(async (app, { log }) => {
   }
 
   app.addHook('preHandler', async (request) => {
-    if (READS.has(request.method) || request.routeOptions.config.access === 'public') return
+    // By a WebSocket anything may be said; what comes of it is between its ends.
+    const isRead = READS.has(request.method) && request.upgradedSocket === undefined
+    if (isRead || request.routeOptions.config.access === 'public') return
     await log.append(entryOf(request, { decision: 'allow', rule: null, status: null }))
     request.isAudited = true
   })

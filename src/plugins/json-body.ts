@@ -5,6 +5,13 @@ import fp from 'fastify-plugin'
 import { AppError } from '../errors.ts'
 import { faultOfJson, type JsonLimits } from './json-scan.ts'
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The body is for somebody else, who may know its encoding. */
+    passesBody?: true
+  }
+}
+
 const LIMITS: JsonLimits = { depth: 32, members: 50_000 }
 const BYTE_ORDER_MARK = '\ufeff'
 const HINT = 'Send a JSON object in UTF-8 with Content-Type: application/json.'
@@ -17,6 +24,7 @@ export const jsonBody = fp(async (app) => {
     async ({ headers }: FastifyRequest, body: Buffer) => readJson(body, headers['content-type']),
   )
   app.addHook('preParsing', async (request) => {
+    if (request.routeOptions.config.passesBody) return
     const encoding = request.headers['content-encoding']
     if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
       throw refuse(`The body has the Content-Encoding ${encoding.slice(0, 64)}, and none is read`)

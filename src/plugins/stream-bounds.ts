@@ -36,10 +36,14 @@ export const streamBounds = fp<StreamBoundsOptions>(async (app, { limits, caller
   })
 })
 
-function asksForStream({ query, body, headers, routeOptions }: FastifyRequest): boolean {
+function asksForStream({ query, body, headers, routeOptions, upgradedSocket }: FastifyRequest): boolean {
   const follows = (query as { follow?: unknown } | undefined)?.follow === true
   const streams = (body as { stream?: unknown } | null | undefined)?.stream === true
   return (
-    follows || streams || (headers.accept ?? '').includes('text/event-stream') || ALWAYS.has(routeOptions.url ?? '')
+    follows ||
+    streams ||
+    upgradedSocket !== undefined ||
+    (headers.accept ?? '').includes('text/event-stream') ||
+    ALWAYS.has(routeOptions.url ?? '')
   )
 }

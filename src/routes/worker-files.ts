@@ -9,6 +9,7 @@ import { WorkerById } from '../domain/worker.ts'
 import { ListFiles, WorkerFolder, WriteFile, WrittenFiles } from '../domain/worker-file.ts'
 import { AppError } from '../errors.ts'
 import type { WorkerFiles } from '../managers/worker-files.ts'
+import { passBodies } from './raw-bodies.ts'
 import { callerSignal } from './sse.ts'
 
 const OWN_FILES = {
@@ -28,11 +29,7 @@ const bytes = { schema: z.string().meta({ format: 'binary' }) }
 
 export const workerFileRoutes: FastifyPluginAsyncZod<WorkerFileRoutesOptions> = async (app, { files, closing }) => {
   const tags = ['Workers']
-  // Bodies here are content, whatever they call themselves: they pass as streams.
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { bodyLimit: Number.MAX_SAFE_INTEGER }, (_request, payload, done) =>
-    done(null, payload),
-  )
+  passBodies(app)
 
   app.get(
     PATH,

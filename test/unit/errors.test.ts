@@ -33,6 +33,7 @@ describe('statusOf', () => {
       internal_error: 500,
       engine_error: 502,
       pull_failed: 502,
+      relic_unreachable: 502,
       engine_unavailable: 503,
       draining: 503,
       overloaded: 503,
@@ -40,6 +41,7 @@ describe('statusOf', () => {
       store_unavailable: 503,
       audit_unavailable: 503,
       health_check_timeout: 504,
+      relic_timeout: 504,
     })
   })
 })
