@@ -24,6 +24,8 @@ export interface RestrictedAccess {
   owns?: readonly OwnedField[]
   /** A body with an image to build needs the scope `build`, too. */
   builds?: true
+  /** Not for session tokens: it sets what their session may have. */
+  keysOnly?: true
   /** Makes tokens for others: services and operators only. */
   mints?: true
 }

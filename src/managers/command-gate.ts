@@ -1,5 +1,9 @@
 import { AppError } from '../errors.ts'
 
+/** Each holds a connection to the engine, and the beginning and end of its output in memory. */
+const AT_ONCE = 64
+const RETRY_AFTER_SECONDS = 2
+
 /** Counts the commands that run in a worker, and holds new ones back while its container is replaced. */
 export class CommandGate {
   #inside = 0
@@ -11,9 +15,15 @@ export class CommandGate {
     return this.#inside > 0
   }
 
-  /** Waits while the gate is closed; call the answer once the command has ended. */
+  /** Waits while the gate is closed; call the answer once the command has ended. 429 where too many run. */
   async enter(): Promise<() => void> {
     while (this.#opening !== undefined) await this.#opening.promise
+    if (this.#inside >= AT_ONCE) {
+      throw new AppError('quota_exceeded', `${AT_ONCE} commands run in this worker, as many as may at once`, {
+        hint: 'Wait until one has ended, or cancel one.',
+        retryAfterSeconds: RETRY_AFTER_SECONDS,
+      })
+    }
     this.#inside += 1
     let left = false
     return () => {

@@ -136,7 +136,10 @@ export class WorkerManager {
 
   /** Makes an image of a worker's root file system, without its workspace and other mounts. */
   snapshot(workerId: string, name: string): Promise<Snapshot> {
-    return this.#withLife(workerId, (life) => takeSnapshot(this.#options, life.entry, name))
+    return this.#withLife(workerId, (life) => {
+      this.#options.gate.admit(life.entry.sessionId || undefined)
+      return takeSnapshot(this.#options, life.entry, name)
+    })
   }
 
   /** A snapshot that was made before; undefined where there is none of that name. */

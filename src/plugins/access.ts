@@ -102,7 +102,7 @@ async function callerOf(
 /** Whoever calls a public route without a key. */
 const NOBODY: Caller = { ...ANYONE, role: 'agent', scopes: new Set(), reach: 'own' }
 
-function requireRights(caller: Caller, { scopes, reach, mints }: RestrictedAccess): void {
+function requireRights(caller: Caller, { scopes, reach, keysOnly, mints }: RestrictedAccess): void {
   if (scopes.length > 0 && !scopes.some((scope) => caller.scopes.has(scope))) {
     throw new AppError('forbidden', `This key may not do that: it needs the scope ${scopes.join(' or ')}`, {
       hint: `It has: ${[...caller.scopes].join(', ') || 'none'}.`,
@@ -112,6 +112,9 @@ function requireRights(caller: Caller, { scopes, reach, mints }: RestrictedAcces
     throw new AppError('forbidden', 'This call is for callers who may see everything', {
       hint: 'Use a key with the role ops or cleanup, or the call for one session.',
     })
+  }
+  if (keysOnly && caller.session !== undefined) {
+    throw new AppError('forbidden', 'A session token does not set how long its session lasts and what it may have')
   }
   if (mints && (caller.session !== undefined || !['service', 'ops'].includes(caller.role))) {
     throw new AppError('forbidden', 'Session tokens are made by keys with the role service or ops')

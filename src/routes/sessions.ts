@@ -46,7 +46,9 @@ export const sessionRoutes: FastifyPluginAsyncZod<{ sessions: SessionManager }> 
   app.put(
     '/sessions/:session_id',
     {
-      config: { access: { scopes: ['run', 'relic', 'worker'], owns: [{ ...SESSION, mayBeNew: true }] } },
+      config: {
+        access: { keysOnly: true, scopes: ['run', 'relic', 'worker'], owns: [{ ...SESSION, mayBeNew: true }] },
+      },
       schema: {
         tags,
         operationId: 'renewSession',

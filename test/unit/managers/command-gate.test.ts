@@ -35,6 +35,14 @@ describe('CommandGate', () => {
     expect(gate.busy).toBe(false)
   })
 
+  it('takes no more than it can hold at once', async () => {
+    const gate = new CommandGate()
+    const leave = await Promise.all(Array.from({ length: 64 }, () => gate.enter()))
+    expect(await rejection(gate.enter())).toMatchObject({ code: 'quota_exceeded' })
+    leave[0]?.()
+    await gate.enter()
+  })
+
   it('counts an end once, however often it is told', async () => {
     const gate = new CommandGate()
     const one = await gate.enter()

@@ -212,6 +212,8 @@ describe("what is another's", () => {
       'annas',
     ])
     expect((await token('GET', `/containers/tool/${runId}`)).status).toBe(200)
+    // What its session may have is set by whoever gave the token out.
+    expect(codeOf(await token('PUT', '/sessions/annas', {}))).toEqual([403, 'forbidden'])
     expect((await token('POST', '/containers/tool/execute', run('annas'))).status).toBe(200)
     for (const session of ['annas-other', 'berts', 'new']) {
       expect(codeOf(await token('POST', '/containers/tool/execute', run(session)))).toEqual([404, 'not_found'])
