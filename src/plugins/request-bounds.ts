@@ -1,5 +1,5 @@
 /** What a request may be before its content counts: the size of its head, and the pace of its body. */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { finished, PassThrough, type Readable } from 'node:stream'
 import fp from 'fastify-plugin'
 import { AppError } from '../errors.ts'
@@ -11,10 +11,10 @@ const BODYLESS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'])
 export const requestBounds = fp<{ limits: HttpLimits }>(async (app, { limits }) => {
   app.addHook('onRequest', async ({ raw }) => checkHead(raw))
 
-  app.addHook('preParsing', async (request, _reply, payload) => {
+  app.addHook('preParsing', async (request, reply, payload) => {
     // Most bodies come with their head.
     const isWhole = request.raw.complete || BODYLESS.has(request.method)
-    return isWhole ? payload : paced(request.raw, limits)
+    return isWhole ? payload : paced(request.raw, reply.raw, limits)
   })
 
   app.addHook('onResponse', async ({ raw }) => {
@@ -45,7 +45,11 @@ function checkHead({ rawHeaders, url = '', method }: IncomingMessage): void {
  * A body that fails with `request_timeout` where its caller does not keep up the pace. Only time in which
  * the service is ready for more counts: an upload into a slow container is not its caller's fault.
  */
-function paced(raw: IncomingMessage, { bodyGraceMs, bodyBytesPerSecond }: HttpLimits): Readable {
+function paced(
+  raw: IncomingMessage,
+  answer: ServerResponse,
+  { bodyGraceMs, bodyBytesPerSecond }: HttpLimits,
+): Readable {
   const body = new PassThrough()
   // Of a body that was refused before anyone read it, nobody would hear, and the process would end.
   body.on('error', () => {})
@@ -69,6 +73,12 @@ function paced(raw: IncomingMessage, { bodyGraceMs, bodyBytesPerSecond }: HttpLi
   raw.pipe(body)
   finished(raw, { writable: false }, (error) => {
     if (error) body.destroy(error)
+  })
+  finished(answer, () => {
+    raw.unpipe(body)
+    // What still comes is dropped, so that the connection can take its next request.
+    raw.resume()
+    body.destroy()
   })
   return body
 }

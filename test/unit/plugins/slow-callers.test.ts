@@ -195,6 +195,37 @@ describe('a body', () => {
     expect(broken).toEqual([])
   })
 
+  it('that is refused unread ends with its answer, and its service goes on', async () => {
+    await using service = await startMemoryService({ httpLimits: { bodyGraceMs: 100, lingerMs: 50 } })
+    const uncaught = vi.fn()
+    // What nobody catches would end the service.
+    process.on('uncaughtException', uncaught)
+    try {
+      for (const [head, part, isWhole] of [
+        ['Content-Type: text/plain\r\nContent-Length: 5\r\n', 'whole', true],
+        ['Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n', '5\r\nwhole\r\n0\r\n\r\n', true],
+        ['Content-Type: text/plain\r\nContent-Length: 5\r\n', 'pa', false],
+        ['Content-Type: application/json\r\nContent-Length: 5000000\r\n', 'pa', false],
+      ] as const) {
+        using slow = await RawConnection.open(service.port)
+        slow.write(`POST /containers/cleanup/orphans HTTP/1.1\r\nHost: localhost\r\n${head}\r\n`)
+        await untilAnswered(slow)
+        slow.write(part)
+        await sleep(300)
+        expect([400, 413, 415], head).toContain(slow.answer.status)
+        if (isWhole) {
+          slow.received = ''
+          slow.write(GET)
+          await untilAnswered(slow)
+          expect(slow.answer.status, head).toBe(200)
+        }
+      }
+    } finally {
+      process.off('uncaughtException', uncaught)
+    }
+    expect(uncaught).not.toHaveBeenCalled()
+  })
+
   it('leaves nothing behind where its caller goes away', async () => {
     await using service = await startMemoryService()
     const slow = await RawConnection.open(service.port)
