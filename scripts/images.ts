@@ -56,6 +56,7 @@ const FOR_TESTS: readonly Image[] = [
   DEBIAN,
   { reference: 'container-orchestrator-test/httpd:1', folder: 'images/test/httpd', from: [TOOLBOX.reference] },
   { reference: 'container-orchestrator-test/nonroot:1', folder: 'images/test/nonroot', from: [TOOLBOX.reference] },
+  { reference: 'container-orchestrator-test/postgres:1', folder: 'images/test/postgres', from: [DEBIAN.reference] },
   NODE,
   WORKER_BASE,
   {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Client, sh } from '../fixtures/client.ts'
-import { DEBIAN, HTTPD, TOOLBOX, UNREACHABLE } from '../fixtures/images.ts'
+import { DEBIAN, HTTPD, POSTGRES, TOOLBOX, UNREACHABLE } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
 import { newSession } from '../fixtures/sessions.ts'
 
@@ -156,6 +156,26 @@ describe('POST /containers/relic/start', () => {
 })
 
 describe('real software under the service profile', () => {
+  /** Starts the package's cluster as Debian does, open to its session, after something else where given. */
+  const postgres = (before = 'true') =>
+    sh(
+      `set -e; grep CapBnd /proc/self/status; ${before}; echo 'host all all samenet trust' >>/etc/postgresql/15/main/pg_hba.conf; exec pg_ctlcluster --foreground 15 main start -o '-c listen_addresses=*'`,
+    )
+
+  /** What the session's relic `db` answers a tool, once it takes connections. */
+  async function asked(session_id: string, query: string): Promise<string> {
+    const run = await client.run({
+      session_id,
+      image: POSTGRES,
+      network_mode: 'session',
+      command: sh(
+        `for i in $(seq 100); do pg_isready -qh db && break; sleep 0.2; done; psql -h db -U postgres -Atc '${query}'`,
+      ),
+    })
+    expect(run.status, run.stderr).toBe('completed')
+    return run.stdout
+  }
+
   it("runs Debian's nginx unchanged", async () => {
     const session_id = newSession()
     const answer = await start({
@@ -193,6 +213,49 @@ describe('real software under the service profile', () => {
       ),
     })
     expect(run.stdout).toBe('OK\nv\n')
+    await client.post('/containers/cleanup/session', { session_id, force: true })
+  })
+
+  it("runs Debian's postgres unchanged, and a tool asks it", async () => {
+    const session_id = newSession()
+    const answer = await start({
+      session_id,
+      image: POSTGRES,
+      relic_name: 'db',
+      command: postgres(),
+      port: 5432,
+      health_check_endpoint: null,
+    })
+    expect(answer.status, answer.text).toBe(201)
+    expect(await asked(session_id, 'select 6 * 7')).toBe('42\n')
+    const { text } = await client.get(`/containers/relic/${answer.body.relic_id}/logs`)
+    expect(text).toContain('database system is ready to accept connections')
+    // CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE, and nothing else.
+    expect(text).toContain('CapBnd:\t00000000000004eb\n')
+    await client.post('/containers/cleanup/session', { session_id, force: true })
+  })
+
+  it('keeps a cluster of postgres on a volume, which it makes there, from one relic to the next', async () => {
+    const session_id = newSession()
+    const request = {
+      session_id,
+      image: POSTGRES,
+      relic_name: 'db',
+      port: 5432,
+      health_check_endpoint: null,
+      volumes: [{ source: 'cluster', target: '/var/lib/postgresql', read_only: false }],
+    }
+    const create = 'pg_dropcluster 15 main; chown postgres: /var/lib/postgresql; pg_createcluster 15 main'
+    const first = await start({ ...request, command: postgres(create) })
+    expect(first.status, first.text).toBe(201)
+    expect(await asked(session_id, 'create table kept as select 7 as number; select * from kept')).toContain('7\n')
+    // Stopped by a signal, as it should be: what is killed would repair itself at the next start.
+    await client.post(`/containers/relic/${first.body.relic_id}/stop`, { timeout_seconds: 30 })
+    expect((await client.get(`/containers/relic/${first.body.relic_id}/logs`)).text).toContain('is shut down')
+    expect((await client.delete(`/containers/relic/${first.body.relic_id}`)).status).toBe(204)
+    const second = await start({ ...request, command: postgres() })
+    expect(second.status, second.text).toBe(201)
+    expect(await asked(session_id, 'select * from kept')).toBe('7\n')
     await client.post('/containers/cleanup/session', { session_id, force: true })
   })
 })
