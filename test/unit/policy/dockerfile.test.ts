@@ -163,6 +163,7 @@ describe('an ADD of a remote source is refused', () => {
     ['behind a comment that begins with a space of Go', '\u0085# comment \\\nADD http://example.com/x /x'],
     ['behind what is a comment to JavaScript alone', 'LABEL a=b \\\n\uFEFF#=y\nADD http://example.com/x /x'],
     ['on a last line that is continued by nothing', 'ADD http://example.com/x /x \\\\'],
+    ['on lines of which the last goes on to nothing', 'AD\\\nD http://example.com/x /x \\'],
     ['in an array that is none', 'ADD ["http://example.com/x", /x'],
     ['as a trigger for later builds', 'ONBUILD ADD http://example.com/x /x'],
   ])('%s', (_, instruction) => {
