@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { requireAllowedDockerfile } from '../../../src/policy/dockerfile.ts'
+import { baseImages, requireAllowedDockerfile } from '../../../src/policy/dockerfile.ts'
 import { thrown } from '../support/streams.ts'
 
 const ANY = ['*']
@@ -369,4 +369,32 @@ it.each([
   const began = performance.now()
   expectAllowed(text + part.repeat((256 * 1024 - text.length) / part.length))
   expect(performance.now() - began).toBeLessThan(5_000)
+})
+
+describe('baseImages', () => {
+  const of = (...lines: string[]) => [...baseImages(lines.join('\n'))]
+
+  it('are what is built from and copied from, each once, and no stage', () => {
+    expect(
+      of(
+        'FROM python:3.13 AS Builder',
+        'FROM scratch',
+        'COPY --from=builder /a /a',
+        'COPY --from=0 /b /b',
+        'COPY --from=team/tools:1 /c /c',
+        'FROM builder',
+        'FROM python:3.13',
+      ),
+    ).toEqual(['python:3.13', 'team/tools:1'])
+    expect(of('RUN true')).toEqual([])
+  })
+
+  it('are those of either reading of a line that ends in several backslashes', () => {
+    expect(of('FROM alpine', 'LABEL a=\\\\', 'FROM debian')).toEqual(['alpine', 'debian'])
+    expect(of('FROM alpine', 'LABEL a=\\', 'FROM debian')).toEqual(['alpine'])
+  })
+
+  it('hold the word where an argument decides', () => {
+    expect(of('ARG BASE', 'FROM $BASE')).toEqual(['$BASE'])
+  })
 })
