@@ -12,6 +12,9 @@ export interface Visitor {
   requestId: string
 }
 
+/** Written to send a head: `flushHeaders` would write in UTF-8 what was read as Latin-1. */
+export const NOTHING = Buffer.alloc(0)
+
 /** Speaks for one connection alone (RFC 9110, 7.6.1). */
 const HOP_BY_HOP = new Set([
   'connection',

@@ -4,7 +4,7 @@ import { type Duplex, pipeline, type Readable } from 'node:stream'
 import { AppError, isEngineFault } from '../errors.ts'
 import type { Door, DoorTarget } from './door.ts'
 import type { PortForwarder } from './port-forwarder.ts'
-import { requestHeaders, type Visitor } from './proxy-headers.ts'
+import { NOTHING, requestHeaders, type Visitor } from './proxy-headers.ts'
 
 /** A call as it is to arrive. */
 export interface RelicCall {
@@ -155,7 +155,7 @@ class Line {
         return
       }
       // It may wait for an answer before it goes on.
-      this.#request.flushHeaders()
+      this.#request.write(NOTHING)
       pipeline(body, this.#request, (error) => {
         // An answer may come before the body was taken, and then it counts.
         if (error instanceof AppError) this.#end(error)
@@ -203,7 +203,8 @@ class Line {
 }
 
 function headOf({ statusCode = 0, statusMessage = '', rawHeaders }: IncomingMessage) {
-  return { status: statusCode, message: statusMessage, headers: rawHeaders }
+  // Node reads control characters there, and writes none.
+  return { status: statusCode, message: statusMessage.replace(/\p{Cc}/gu, ' '), headers: rawHeaders }
 }
 
 function unreachable(what: string, cause?: unknown): AppError {

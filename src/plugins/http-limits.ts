@@ -3,7 +3,7 @@
 export interface HttpLimits {
   /** Connections at once. */
   maxConnections: number
-  /** Streams (events, followed logs and stats) that one caller has open at once. */
+  /** Streams (events, followed logs and stats, WebSockets) that one caller has open at once. */
   maxStreams: number
   /** Time for the head of a request, from the connection or from its first byte. */
   headersMs: number

@@ -6,7 +6,7 @@ import { z } from 'zod'
 import type { Access } from '../domain/access.ts'
 import { problems } from '../domain/problem.ts'
 import { AppError } from '../errors.ts'
-import { answerHeaders } from '../managers/proxy-headers.ts'
+import { answerHeaders, NOTHING } from '../managers/proxy-headers.ts'
 import type { RelicAnswer, RelicCall, RelicProxy } from '../managers/relic-proxy.ts'
 import { passBodies } from './raw-bodies.ts'
 import { callerSignal } from './sse.ts'
@@ -30,7 +30,11 @@ const Headers = z.looseObject({
     .optional()
     .describe('Sent to the relic as Authorization; the Authorization of this call is for this service alone'),
 })
+/** A stream, of which nothing is looked at. */
+const content = z.any().meta({ type: 'string', format: 'binary' })
 const anything = { '*/*': { schema: z.string().meta({ format: 'binary' }) } }
+/** In the document; one that comes is passed on. */
+const WITHOUT_BODY = new Set<string>(['HEAD', 'GET', 'OPTIONS', 'DELETE'])
 
 const DESCRIPTION = `Path, query, body and answer pass as they are, streamed, of any type and size; a GET may ask for a
 WebSocket. The relic is told \`Host: <relic_name>:<port>\`, \`X-Forwarded-For\`, \`-Host\`, \`-Proto\` and \`-Prefix\`, and
@@ -74,6 +78,7 @@ export const relicProxyRoutes: FastifyPluginAsyncZod<RelicProxyRoutesOptions> = 
         description: DESCRIPTION,
         params: ById.extend({ '*': z.string() }),
         headers: Headers,
+        ...(WITHOUT_BODY.has(method) ? {} : { consumes: ['*/*'], body: content }),
         response: {
           '2xx': { description: 'Whatever the relic answers, also with other statuses', content: anything },
           ...problems(400, 404, 408, 409, 502, 503, 504),
@@ -127,7 +132,7 @@ function pass({ status, message, headers, body }: RelicAnswer, reply: FastifyRep
     message,
     answerHeaders(headers, (name) => raw.hasHeader(name)),
   )
-  raw.flushHeaders()
+  raw.write(NOTHING)
   body.pipe(raw)
   body.on('error', () => {})
   // Where the relic breaks off, so does this answer: its caller is told by the end of the connection.

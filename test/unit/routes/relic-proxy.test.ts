@@ -3,8 +3,9 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
+import type { Duplex, Writable } from 'node:stream'
 import { text as textOf } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Caller } from '../../../src/domain/caller.ts'
 import { Door } from '../../../src/managers/door.ts'
@@ -180,6 +181,12 @@ describe('a call to a relic', () => {
     expect(dialed).toEqual([])
   })
 
+  it('tells headers byte by byte, whatever they are written in', async () => {
+    const headers = { 'x-odd': '\xe9', 'transfer-encoding': 'chunked' }
+    expect((await told('/', { method: 'POST', headers, body: '1' })).json().headers['x-odd']).toBe('\xe9')
+    expect((await told('/', { headers: { 'x-odd': '\xe9' } })).json().headers['x-odd']).toBe('\xe9')
+  })
+
   it('tells the relic who asks, and not by which key', async () => {
     const { json } = await told('/', {
       headers: { 'x-relic-authorization': 'Basic YTpi', 'x-forwarded-for': '10.9.9.9', 'x-request-id': 'mine' },
@@ -313,6 +320,49 @@ describe('a relic', () => {
     const { status, json } = await told('/')
     expect([status, json().code]).toEqual([502, 'relic_unreachable'])
     await expect.poll(() => dialed[0]?.destroyed).toBe(true)
+  })
+
+  it('may say odd things in the first line of its answer', async () => {
+    handle = ({ socket }) => socket.end(Buffer.from('HTTP/1.1 200 o\x01\x7f\xe9k\r\nX-Odd: \xe9\r\n\r\nbody', 'latin1'))
+    const { status, headers, text } = await told('/')
+    expect([status, headers['x-odd'], text]).toEqual([200, '\xe9', 'body'])
+  })
+
+  it('that is not read waits, and so does whoever it does not read', async () => {
+    const part = Buffer.alloc(64 * 1024)
+    const fill = async (stream: Writable) => {
+      let bytes = 0
+      stream.on('error', () => {})
+      while (stream.write(part) || (await Promise.race([once(stream, 'drain'), sleep(300)])) !== undefined) {
+        bytes += part.length
+        if (bytes > 64 * 1024 ** 2) break
+      }
+      return bytes
+    }
+    let written: Promise<number> | undefined
+    handle = (_request, response) => {
+      written = fill(response)
+    }
+    const answer = await ask('/').answer
+    expect(await written).toBeLessThan(32 * 1024 ** 2)
+    answer.destroy()
+    let far: Socket | undefined
+    handle = (given) => {
+      far = given.socket
+      given.pause()
+    }
+    const asked = request({
+      host: '127.0.0.1',
+      port: service.port,
+      method: 'POST',
+      path: `/containers/relic/${relicId}/proxy/`,
+      headers: { authorization: 'Bearer anna', 'transfer-encoding': 'chunked' },
+    })
+    expect(await fill(asked)).toBeLessThan(32 * 1024 ** 2)
+    asked.destroy()
+    // Whoever is not read is not heard leaving.
+    far?.destroy()
+    await expect.poll(() => dialed.every((socket) => socket.destroyed)).toBe(true)
   })
 
   it('that dies in an answer breaks it off', async () => {
