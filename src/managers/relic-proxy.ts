@@ -49,13 +49,14 @@ export interface RelicProxyOptions {
   relics: RelicPlaces
   /** Counts connections, and ends them with their relic. */
   forwarder: Pick<PortForwarder, 'track'>
-  /** How long a connection may take; 5 s where absent. */
+  /** How long it may take to dial; 15 s where absent. */
   connectMs?: number
   /** How long no byte may pass either way; 10 minutes where absent. */
   idleMs?: number
 }
 
-const CONNECT_MS = 5_000
+// The connection itself has five seconds there; a busy engine takes its time to begin with it.
+const CONNECT_MS = 15_000
 const IDLE_MS = 600_000
 
 export class RelicProxy {
