@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Door, type DoorTarget } from '../../src/managers/door.ts'
 import { HealthPoller } from '../../src/managers/health-poller.ts'
+import { BUSYBOX } from '../../src/managers/toolbox-programs.ts'
 import { Client } from '../fixtures/client.ts'
 import { DEBIAN, HTTPD } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
@@ -10,6 +13,8 @@ import { newSession } from '../fixtures/sessions.ts'
 let service: TestService
 let direct: DoorTarget
 const session_id = newSession('door')
+/** Connected at once. */
+const CALLERS = 50
 
 beforeAll(async () => {
   service = await startService()
@@ -28,6 +33,48 @@ afterAll(() => service.destroy())
 
 /** The same port, as a process sees it that shares no network with the engine. */
 const throughExec = (): DoorTarget => ({ ...direct, networkId: 'f'.repeat(64) })
+
+/** Sends back what it is sent; ends at the word "end". */
+const ECHO = `
+import socket, threading
+def serve(s):
+    with s:
+        while (part := s.recv(65536)) and part != b'end': s.sendall(part)
+with socket.create_server(('', 8000), backlog=128) as server:
+    while True: threading.Thread(target=serve, args=(server.accept()[0],)).start()`
+
+async function open(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1')
+  await once(socket, 'connect')
+  return socket
+}
+
+/** What comes first, as many bytes or up to the end. */
+async function take(socket: Socket, bytes = Number.POSITIVE_INFINITY): Promise<string> {
+  let text = ''
+  for await (const part of socket.iterator({ destroyOnReturn: false })) {
+    text += String(part)
+    if (text.length >= bytes) break
+  }
+  return text
+}
+
+async function exchange(port: number, words: string): Promise<string> {
+  const socket = await open(port)
+  socket.write(words)
+  const answer = await take(socket, words.length)
+  socket.destroy()
+  return answer
+}
+
+/** Processes in a container that carry a connection. */
+async function carriersIn(containerId: string): Promise<number> {
+  const command = [BUSYBOX, 'ps', '-o', 'args']
+  const exec = await service.engine.containers.exec(containerId, { command, stdin: false })
+  let text = ''
+  for await (const { bytes } of exec.output) text += bytes.toString()
+  return text.split('\n').filter((line) => line.includes('busybox nc ')).length
+}
 
 describe('the door into a container', () => {
   it.each([
@@ -55,13 +102,42 @@ describe('the door into a container', () => {
   it('leaves no process behind in the container', async () => {
     const poller = new HealthPoller(new Door(service.engine))
     for (let probe = 0; probe < 5; probe++) await poller.probe(throughExec(), '/health')
-    const count = async () => {
-      const exec = await service.engine.containers.exec(direct.containerId, { command: ['ps'], stdin: false })
-      let text = ''
-      for await (const { bytes } of exec.output) text += bytes.toString()
-      return text.split('\n').filter((line) => line.includes(' nc ')).length
-    }
-    await expect.poll(count, { timeout: 15_000, interval: 500 }).toBe(0)
+    await expect.poll(() => carriersIn(direct.containerId), { timeout: 15_000, interval: 500 }).toBe(0)
+  })
+
+  it(`carries ${CALLERS} connections to a published port at once, and leaves no process behind for any`, async () => {
+    const client = new Client(service.url)
+    const { body } = await client.post('/containers/relic/start', {
+      relic_name: 'echo',
+      session_id,
+      image: DEBIAN,
+      command: ['python3', '-c', ECHO],
+      port: 8000,
+      health_check_endpoint: null,
+      ports: { '8000': 0 },
+    })
+    const port = Number(body.ports['8000'])
+    await vi.waitUntil(async () => (await exchange(port, 'first')) === 'first', { timeout: 20_000, interval: 200 })
+    const all = await Promise.all(Array.from({ length: CALLERS }, () => open(port)))
+    // Each is there at once with all others: nobody has been closed when the last one answers.
+    const told = await Promise.all(
+      all.map(async (socket, index) => {
+        const words = `caller ${index} `.repeat(2_000)
+        socket.write(words)
+        return (await take(socket, words.length)) === words
+      }),
+    )
+    expect(told).toEqual(all.map(() => true))
+    expect(await carriersIn(body.container_id)).toBe(CALLERS)
+    // One half ends as a caller should, the other as callers do.
+    for (const [index, socket] of all.entries()) index % 2 === 0 ? socket.end() : socket.destroy()
+    await expect.poll(() => carriersIn(body.container_id), { timeout: 20_000, interval: 500 }).toBe(0)
+    await expect.poll(() => service.services.relics.isUsedIn(session_id), { timeout: 10_000 }).toBe(false)
+    // One that the server ends is ended for its caller.
+    const ended = await open(port)
+    ended.write('end')
+    expect(await take(ended)).toBe('')
+    await expect.poll(() => carriersIn(body.container_id), { timeout: 20_000, interval: 500 }).toBe(0)
   })
 
   it('gives up on a server that accepts and never answers', async () => {
