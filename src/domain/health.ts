@@ -17,7 +17,11 @@ export const Health = named(
     isolation: z
       .object({
         session_networks: z.enum(['gateway_isolated', 'inhibit_ipv4', 'none']),
-        verified: z.boolean().describe('A network was seen with it since the service started'),
+        verified: z
+          .boolean()
+          .describe(
+            'Since the service started, a network was seen that has the option, and no address on the machine of the service',
+          ),
         datagrams: z
           .enum(['refused', 'taken', 'unknown'])
           .describe(
