@@ -12,6 +12,7 @@ import { EventReader } from './managers/event-reader.ts'
 import { ExecManager } from './managers/exec-manager.ts'
 import { HealthManager } from './managers/health-manager.ts'
 import { HealthPoller } from './managers/health-poller.ts'
+import { HostMounts } from './managers/host-mounts.ts'
 import type { HostPaths } from './managers/host-paths.ts'
 import { Idempotency } from './managers/idempotency.ts'
 import { ImageManager } from './managers/image-manager.ts'
@@ -59,12 +60,14 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   })
   const gate = new SessionGate([() => engine.availability.require('making a container'), () => disk.requireRoom()])
   const quotas = new SessionQuotas({ sessions: store.sessions, operator: config.sessionQuotas })
+  const hostMounts = new HostMounts((path) => hostPaths.toLocal(path))
   const docker = new DockerManager({
     engine,
     instance,
     log,
     cores: engineInfo.cores,
     cgroupParent: config.cgroupParent,
+    hostMounts,
   })
   const { isolation } = engineInfo.capabilities
   const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, isolation, log })
@@ -73,7 +76,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const images = new ImageManager({ engine, instance, allowedImages, allowBuild, build, log })
   const policy = { allowedHostRoots: config.allowedHostRoots, sharedVolumes: config.sharedVolumes }
   const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
-  const volumes = new VolumeResolver({ engine, instance, policy, hostPaths, toolbox })
+  const volumes = new VolumeResolver({ engine, instance, policy, hostPaths, hostMounts, toolbox })
   const collector = new ArtifactCollector(engine.containers, store.artifacts)
   const door = new Door(engine)
   const poller = new HealthPoller(door)

@@ -122,6 +122,8 @@ export interface MountedPath {
   target: string
   /** Name of the volume, where it is one. */
   volume?: string
+  /** Absent where the container can write to it. */
+  readOnly?: true
 }
 
 /** What a container may use at most; 0 where nothing bounds it. */

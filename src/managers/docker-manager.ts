@@ -12,6 +12,7 @@ import {
   ownedBy,
 } from '../labels.ts'
 import type { ContainerPlan } from '../policy/container-policy.ts'
+import { HostMounts } from './host-mounts.ts'
 import type { Log } from './log.ts'
 
 /** A container that is to be: what policy decided, and whose it is. */
@@ -47,6 +48,8 @@ export class DockerManager {
   readonly #removals = new Set<Promise<void>>()
   /** Ids of what this service removes, or has just removed. */
   readonly #removing = new Set<string>()
+  /** Which of our containers hold what of the host. */
+  readonly hostMounts: HostMounts
 
   constructor(options: {
     engine: Engine
@@ -54,7 +57,9 @@ export class DockerManager {
     log: Log
     cores?: number
     cgroupParent?: string | undefined
+    hostMounts?: HostMounts
   }) {
+    this.hostMounts = options.hostMounts ?? new HostMounts()
     this.#cgroupParent = options.cgroupParent
     this.#engine = options.engine
     this.#cores = options.cores ?? Number.POSITIVE_INFINITY
@@ -62,8 +67,13 @@ export class DockerManager {
     this.#log = options.log
   }
 
-  /** Creates a container, without starting it, and answers its id. */
+  /**
+   * Creates a container, without starting it, and answers its id. What it mounts of the host is claimed for
+   * its owner first: `conflict` where a container of another owner is in the way.
+   */
   async create(intent: ContainerIntent): Promise<string> {
+    const binds = intent.plan.mounts.filter((mount) => mount.type === 'bind')
+    this.hostMounts.claim(intent.owner.id, binds)
     failpoint('container.create')
     const id = await this.#engine.containers.create({
       ...intent.plan,
@@ -75,17 +85,39 @@ export class DockerManager {
       // Ours last: neither the caller's nor the image's labels can take their place.
       labels: { ...intent.labels, ...encodeAllLabels({ ...intent.owner, instance: this.#instance }) },
     })
+    this.hostMounts.made(intent.owner.id, id, binds)
     failpoint('container.created')
     return id
   }
 
   /** Our containers, running or not. */
   async list(filter: { session?: string | undefined } = {}): Promise<OwnedContainer[]> {
+    const holders = this.hostMounts.containers()
     const containers = await this.#engine.containers.list(ownedBy(this.#instance, undefined, filter.session))
+    if (filter.session === undefined) this.#forgetHolders(holders, containers)
     return containers.flatMap((container) => {
       const owner = decodeLabels(container.labels)
       return owner === undefined || !CONTAINER_KINDS.has(owner.kind) ? [] : [{ ...container, owner }]
     })
+  }
+
+  /** At boot, before anything is made: what containers of earlier processes hold of the host, by the engine's word. */
+  async takeStock(): Promise<void> {
+    for (const { id, owner } of await this.list()) {
+      const state = await this.#engine.containers.inspect(id)
+      // A run that has ended is never started again.
+      if (state === undefined || (owner.kind === 'tool' && state.finishedAt !== undefined)) continue
+      const binds = state.mounts
+        .filter(({ source, volume }) => volume === undefined && source !== '')
+        .map(({ source, target, readOnly = false }) => ({ source, target, readOnly }))
+      this.hostMounts.made(owner.id, id, binds)
+    }
+  }
+
+  /** Containers that somebody else removed hold nothing any more. */
+  #forgetHolders(before: readonly string[], present: readonly ContainerSummary[]): void {
+    const ids = new Set(present.map(({ id }) => id))
+    for (const id of before) if (!ids.has(id)) this.hostMounts.gone(id)
   }
 
   /** Removes one of our containers with its anonymous volumes; false where it was gone. */
@@ -96,6 +128,7 @@ export class DockerManager {
       try {
         failpoint('container.remove')
         const removed = await this.#engine.containers.remove(containerId)
+        this.hostMounts.gone(containerId)
         failpoint('container.removed')
         return removed
       } catch (error) {

@@ -79,6 +79,7 @@ export class Reconciler {
 
   /** At boot, before requests are served: takes over all that an earlier process left. */
   async recover(): Promise<void> {
+    await this.#options.docker.takeStock()
     await this.#options.execs.recover()
     await this.reconcile({ graceMs: 0 })
   }

@@ -126,6 +126,7 @@ export class RelicLife {
       if (this.entry.status === DELETED) return
       await this.#runner.halt(graceSeconds)
       if (this.entry.containerId !== null) await this.#deps.docker.remove(this.entry.containerId)
+      this.#deps.volumes.release(this.entry.id)
       this.entry.containerId = null
       this.entry.live = false
       this.entry.request = null

@@ -44,10 +44,20 @@ export class RelicManager {
 
   /** Starts a relic and answers when it is healthy; a start that fails leaves no container. */
   async start(request: StartRelic, { id = newId('relic'), caller = ANYONE }: Making = {}): Promise<Relic> {
-    const { gate, store } = this.#options
+    const { gate, volumes } = this.#options
     gate.admit(request.session_id)
     const decision = this.#decide(request, caller.limits)
-    await this.#options.volumes.within(decision.profile.hostRoots).check(decision.volumes)
+    try {
+      await volumes.within(decision.profile.hostRoots).claim(id, decision.volumes)
+      return await this.#start(request, { id, caller }, decision)
+    } catch (error) {
+      if (!this.#lives.has(id)) volumes.release(id)
+      throw error
+    }
+  }
+
+  async #start(request: StartRelic, { id, caller }: Required<Making>, decision: RelicDecision): Promise<Relic> {
+    const { store } = this.#options
     const entry: RelicEntry = {
       id,
       sessionId: request.session_id,

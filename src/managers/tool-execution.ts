@@ -131,6 +131,7 @@ export class ToolExecution {
     await this.#settling(async () => {
       await this.#output.open(this.entry.view)
       const { engine } = this.#deps
+      this.#startAsked = true
       await this.#output.resume(this.#outputOf(state.id))
       const usage = state.status === 'running' ? new UsageMeter(engine.containers, state.id) : undefined
       await this.#record.note(
@@ -280,6 +281,8 @@ export class ToolExecution {
       this.#record.timed('create_ms', began)
       this.#abort.signal.throwIfAborted()
       failpoint('tool.filled')
+      // What it mounts of the host is claimed since it was made: nobody moves it from here on.
+      await this.#deps.volumes.requireInPlace(prepared.mounts.filter(({ type }) => type === 'bind'))
       return await this.#startProcess(containerId, attached, image, reference)
     } finally {
       attachment?.close()
@@ -359,6 +362,8 @@ export class ToolExecution {
     } finally {
       clearTimeout(timer)
     }
+    // It never runs again, whether its container is kept or not.
+    this.#deps.docker.hostMounts.gone(containerId)
     failpoint('tool.ended')
     await this.#output.drained()
     failpoint('tool.drained')
@@ -427,6 +432,9 @@ export class ToolExecution {
       completed_at: view.completed_at ?? timestamp(),
     })
     const { containerId } = this.entry
+    if (containerId !== null && !this.#startAsked) docker.hostMounts.gone(containerId)
+    // Before anybody is answered: what comes next may mount the same.
+    docker.hostMounts.release(this.entry.id)
     const kept = !this.#request.cleanup && containerId !== null
     this.entry.status = outcome.status
     this.entry.live = false

@@ -78,11 +78,21 @@ export class ToolManager {
 
   /** Accepts a run, which begins at its turn. Throws before anything is made where the request cannot be met. */
   async execute(request: ExecuteTool, { id = newId('exec'), caller = ANYONE }: Making = {}): Promise<ToolRun> {
-    const { gate, quotas, store, volumes } = this.#options
-    const { session_id: sessionId, priority } = request
-    gate.admit(sessionId)
+    const { gate, volumes } = this.#options
+    gate.admit(request.session_id)
     const decision = this.#decide(request, id, caller.limits)
-    await volumes.within(decision.profile.hostRoots).check(decision.volumes)
+    try {
+      await volumes.within(decision.profile.hostRoots).claim(id, decision.volumes)
+      return await this.#accept(request, { id, caller }, decision)
+    } catch (error) {
+      if (!this.isActive(id)) volumes.release(id)
+      throw error
+    }
+  }
+
+  async #accept(request: ExecuteTool, { id, caller }: Required<Making>, decision: ToolDecision): Promise<ToolRun> {
+    const { quotas, store } = this.#options
+    const { session_id: sessionId, priority } = request
     const admission = this.queue.admit()
     let giveBack = () => {}
     const entry: ToolEntry = {
@@ -297,6 +307,7 @@ export class ToolManager {
       })
       .finally(() => {
         this.#active.delete(entry.id)
+        this.#options.volumes.release(entry.id)
         waiting.giveBack()
       })
     return execution

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { lstat, realpath } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, normalize } from 'node:path'
 import type { VolumeMount } from '../domain/common.ts'
-import type { Engine, MountedPath } from '../engine/engine.ts'
+import type { Engine } from '../engine/engine.ts'
 import type { MountSpec } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
@@ -17,6 +17,7 @@ import {
   type VolumePolicy,
   workerVolumeName,
 } from '../policy/volumes.ts'
+import type { HeldMount, HostMounts } from './host-mounts.ts'
 import type { HostPaths } from './host-paths.ts'
 import { InFlight } from './in-flight.ts'
 import type { Toolbox } from './toolbox.ts'
@@ -27,6 +28,7 @@ export class VolumeResolver {
   readonly #instance: string
   readonly #policy: VolumePolicy
   readonly #hostPaths: HostPaths
+  readonly #hostMounts: HostMounts
   readonly #toolbox: Toolbox
   /** Shared with those that `within` makes. */
   readonly #making: InFlight<{ name: string; fresh: boolean }>
@@ -36,6 +38,7 @@ export class VolumeResolver {
     instance: string
     policy: VolumePolicy
     hostPaths: HostPaths
+    hostMounts: HostMounts
     toolbox: Toolbox
     making?: InFlight<{ name: string; fresh: boolean }>
   }) {
@@ -44,6 +47,7 @@ export class VolumeResolver {
     this.#instance = options.instance
     this.#policy = options.policy
     this.#hostPaths = options.hostPaths
+    this.#hostMounts = options.hostMounts
     this.#toolbox = options.toolbox
   }
 
@@ -55,6 +59,7 @@ export class VolumeResolver {
       instance: this.#instance,
       policy: { ...this.#policy, allowedHostRoots: commonRoots(this.#policy.allowedHostRoots, roots) },
       hostPaths: this.#hostPaths,
+      hostMounts: this.#hostMounts,
       toolbox: this.#toolbox,
       making: this.#making,
     })
@@ -74,9 +79,40 @@ export class VolumeResolver {
     return decisions
   }
 
-  /** Refuses host paths that do not exist or lead out of their root: before anything is made. */
-  async check(decisions: readonly VolumeDecision[]): Promise<void> {
-    for (const decision of decisions) if (decision.type === 'host') await this.allowedHostPath(decision.source)
+  /**
+   * Claims the host folders of mounts for an owner, and refuses those that do not exist or lead out of their
+   * root: before anything is made. `conflict` where containers of other owners are in the way, but for the
+   * one in whose place this one comes (`instead`). Whoever calls releases the owner where it throws.
+   */
+  async claim(
+    owner: string,
+    decisions: readonly VolumeDecision[],
+    options: { instead?: string | undefined } = {},
+  ): Promise<void> {
+    const asked = decisions.filter(({ type }) => type === 'host')
+    // By their words first: from then on nobody new can move what is looked at.
+    this.hold(owner, asked, options)
+    const real = await Promise.all(
+      asked.map(async (decision) => ({ ...decision, source: await this.allowedHostPath(decision.source) })),
+    )
+    this.hold(owner, real, options)
+  }
+
+  /** Claims mounts of the host, by our paths; what lies in no allowed folder is not claimed, and not mounted. */
+  hold(owner: string, mounts: readonly HeldMount[], options: { instead?: string | undefined } = {}): void {
+    const allowed = mounts
+      .map(({ source, target, readOnly }) => ({ source: normalize(source), target, readOnly }))
+      .filter(({ source }) => this.#isAllowed(source))
+    this.#hostMounts.claim(
+      owner,
+      allowed.map((mount) => ({ ...mount, source: this.#hostPaths.toEngine(mount.source) })),
+      options,
+    )
+  }
+
+  /** What an owner claimed is free again, once its containers are gone. */
+  release(owner: string): void {
+    this.#hostMounts.release(owner)
   }
 
   /**
@@ -84,8 +120,8 @@ export class VolumeResolver {
    * made: an engine follows links anew at each start, and who can write beside a folder can put a link
    * in its place.
    */
-  async requireInPlace(mounts: readonly MountedPath[]): Promise<void> {
-    for (const { source } of mounts) {
+  async requireInPlace(mounts: readonly { source?: string }[]): Promise<void> {
+    for (const { source = '' } of mounts) {
       const local = this.#hostPaths.toLocal(source)
       if (!this.#policy.allowedHostRoots.some((root) => isBeneath(local, root))) continue
       if ((await realpath(local).catch(() => undefined)) === local) continue

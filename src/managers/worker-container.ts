@@ -103,9 +103,10 @@ export class WorkerContainer {
       if (!except.has(name)) await engine.volumes.remove(name)
   }
 
-  /** The record knows of none any more. */
+  /** The record knows of none any more, and makes none. */
   forget(): void {
     const { entry } = this.#record
+    this.#deps.volumes.release(entry.id)
     entry.containerId = null
     entry.view.container_id = null
   }

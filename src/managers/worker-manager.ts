@@ -27,7 +27,7 @@ import { capacityOf, requireCapacity, type WorkerLimits } from './worker-capacit
 import { WorkerLife, type WorkerLifeDeps } from './worker-life.ts'
 import { DELETED, isRebuilt, LIVE, type WorkerEntry } from './worker-record.ts'
 import { findSnapshot, takeSnapshot } from './worker-snapshot.ts'
-import { checkWorkspace, requireApart } from './worker-workspace.ts'
+import { claimWorkspace, requireApart } from './worker-workspace.ts'
 
 export interface WorkerManagerOptions extends WorkerLifeDeps {
   engineInfo: EngineInfo
@@ -65,8 +65,9 @@ export class WorkerManager {
 
   /** Starts a worker and answers when it is ready. A live one of that name is a `conflict`, a stale one is replaced. */
   async start(request: StartWorker, { id = newId('worker'), caller = ANYONE }: Making = {}): Promise<Worker> {
-    await this.#check(request, caller.limits)
-    return this.#turns.take(request.worker_id, () => this.#start(request, { id, caller }))
+    return this.#checked(request, { id, caller }, () =>
+      this.#turns.take(request.worker_id, () => this.#start(request, { id, caller })),
+    )
   }
 
   /** A worker that runs: the one there is, started again where it had stopped, or a new one. Repeating it is harmless. */
@@ -82,8 +83,8 @@ export class WorkerManager {
       if (life !== undefined && (LIVE.has(life.entry.view.status) || !isRebuilt(life.entry))) {
         return { worker: await this.#withRoom(life, caller, () => life.resumeOrStart()), created: false }
       }
-      await this.#check(request, caller.limits)
-      return { worker: await this.#start(request, { id: newId('worker'), caller }), created: true }
+      const making = { id: newId('worker'), caller }
+      return { worker: await this.#checked(request, making, () => this.#start(request, making)), created: true }
     })
   }
 
@@ -333,14 +334,28 @@ export class WorkerManager {
     return life
   }
 
-  /** Refuses what policy or the world does not allow, before anything is made. */
-  async #check(request: StartWorker, limits: CallerLimits | undefined): Promise<void> {
+  /**
+   * Starts one where policy and the world allow it: refused before anything is made otherwise. What it takes
+   * of the host is claimed for it, and released where no worker has come of it.
+   */
+  async #checked(
+    request: StartWorker,
+    { id, caller }: Required<Making>,
+    start: () => Promise<Worker>,
+  ): Promise<Worker> {
     this.#options.gate.admit(request.session_id)
-    const decision = this.#decide(request, limits)
+    const decision = this.#decide(request, caller.limits)
     const volumes = this.#options.volumes.within(decision.profile.hostRoots)
-    await volumes.check(decision.volumes)
-    await checkWorkspace(request.workspace, { ...this.#options, volumes })
-    await requireApart(request.workspace, decision.volumes, volumes)
+    const instead = this.#lives.get(request.worker_id)?.entry.id
+    try {
+      await volumes.claim(id, decision.volumes, { instead })
+      await claimWorkspace(id, request.workspace, { ...this.#options, volumes }, { instead })
+      await requireApart(request.workspace, decision.volumes, volumes)
+      return await start()
+    } catch (error) {
+      if (!this.isLive(id)) volumes.release(id)
+      throw error
+    }
   }
 
   #decide(request: StartWorker, limits?: CallerLimits): WorkerDecision {

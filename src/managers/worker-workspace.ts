@@ -25,14 +25,28 @@ export interface WorkspaceMounts {
 /** Name of the volume that a worker without a workspace of the caller's has. */
 const OWN_WORKSPACE = 'workspace'
 
-/** Refuses a workspace that cannot be mounted, before anything is made. */
-export async function checkWorkspace(workspace: Workspace | undefined, deps: WorkspaceDeps): Promise<void> {
+/**
+ * Claims what a workspace mounts of the host (see `VolumeResolver.claim`), and refuses one that cannot be
+ * mounted: before anything is made.
+ */
+export async function claimWorkspace(
+  owner: string,
+  workspace: Workspace | undefined,
+  deps: WorkspaceDeps,
+  options: { instead?: string | undefined },
+): Promise<void> {
   if (workspace === undefined || 'volume' in workspace) return
+  const { volumes } = deps
+  const mountOf = (source: string) => ({ source, target: WORKSPACE_FOLDER, readOnly: false })
   if ('git_worktree' in workspace) {
-    await worktreeOf(workspace.git_worktree, deps)
+    volumes.hold(owner, [mountOf(workspace.git_worktree.path)], options)
+    const { mounts } = await worktreeOf(workspace.git_worktree, deps)
+    volumes.hold(owner, mounts, options)
     return
   }
-  const path = await deps.volumes.allowedHostPath(workspace.host_path)
+  volumes.hold(owner, [mountOf(workspace.host_path)], options)
+  const path = await volumes.allowedHostPath(workspace.host_path)
+  volumes.hold(owner, [mountOf(path)], options)
   if ((await stat(path)).isDirectory()) return
   throw new AppError('validation_failed', `workspace.host_path: "${workspace.host_path}" is not a folder`)
 }

@@ -144,16 +144,100 @@ describe('a host folder as workspace', () => {
   it('is not started again where somebody put a link in its place', async () => {
     const outer = join(root, 'outer')
     await mkdir(join(outer, 'inner'), { recursive: true })
-    for (const path of [outer, join(outer, 'inner')]) await chown(path, 1000, 1000)
-    await client.startWorker('outer', { workspace: { host_path: outer } })
     await client.startWorker('inner', { workspace: { host_path: join(outer, 'inner') } })
-    await client.output('outer', `mv inner moved && ln -s ${operator} inner`)
+    // As a process of the host may, which no claim keeps from it.
+    await rename(join(outer, 'inner'), join(outer, 'moved'))
+    await symlink(operator, join(outer, 'inner'))
     const restarted = await client.post('/containers/worker/inner/restart')
     expect([restarted.status, restarted.body.code]).toEqual([403, 'policy_denied'])
     expect(await client.worker('inner')).toMatchObject({ status: 'failed' })
     const refreshed = await client.post('/containers/worker/inner/refresh')
     expect([refreshed.status, refreshed.body.code]).toEqual([403, 'policy_denied'])
-    await Promise.all(['outer', 'inner'].map((id) => client.delete(`/containers/worker/${id}`)))
+    await client.delete('/containers/worker/inner')
+  })
+
+  it('lies in no folder that another container can write to, and the other way round', async () => {
+    const session_id = newSession()
+    const outer = join(root, 'wide')
+    const inner = join(outer, 'deep', 'inner')
+    await mkdir(inner, { recursive: true })
+    const start = (worker_id: string, request: object) =>
+      client.post('/containers/worker/start', { worker_id, image: TOOLBOX, ...request })
+    const wide = { workspace: { host_path: outer } }
+    const narrow = { workspace: { host_path: inner } }
+    const mounting = (source: string, read_only: boolean) => ({ volumes: [{ source, target: '/mnt', read_only }] })
+    const tool = (volumes: object) =>
+      client.post('/containers/tool/execute', {
+        tool_name: 't',
+        session_id,
+        image: TOOLBOX,
+        command: ['true'],
+        ...volumes,
+      })
+
+    await client.startWorker('narrow', narrow)
+    for (const refused of [
+      await start('wide', wide),
+      await start('wide', mounting(outer, false)),
+      await tool(mounting(join(outer, 'deep'), false)),
+      await client.post('/containers/relic/start', {
+        relic_name: 'r',
+        session_id,
+        image: TOOLBOX,
+        ...mounting(outer, false),
+      }),
+    ]) {
+      expect([refused.status, refused.body.code]).toEqual([409, 'conflict'])
+      expect(refused.body.hint).toContain('read-only')
+    }
+    expect((await client.get('/containers/worker/wide')).status).toBe(404)
+    expect((await tool(mounting(outer, true))).body.status).toBe('completed')
+    // The same folder is shared; a stopped worker holds it, since it may be started again.
+    await client.startWorker('twin', narrow)
+    for (const id of ['narrow', 'twin']) await client.post(`/containers/worker/${id}/stop`)
+    expect((await start('wide', wide)).status).toBe(409)
+    for (const id of ['narrow', 'twin']) await client.delete(`/containers/worker/${id}`)
+
+    expect((await start('wide', wide)).status).toBe(201)
+    expect((await start('narrow', narrow)).status).toBe(409)
+    expect((await tool(mounting(inner, true))).status).toBe(409)
+    // One in whose place it comes is not in its way.
+    await client.post('/containers/worker/wide/stop')
+    expect((await start('wide', narrow)).status).toBe(201)
+    expect((await client.post('/containers/worker/wide/refresh')).status).toBe(200)
+    await client.delete('/containers/worker/wide')
+    // A run holds it while it lasts, and no longer than until its answer.
+    for (const source of [inner, outer, inner]) expect((await tool(mounting(source, false))).status).toBe(200)
+    await client.post('/containers/cleanup/session', { session_id, force: true })
+  })
+
+  it('is held over a restart of the service, and free where a container is gone', async () => {
+    const outer = join(root, 'lasting')
+    const inner = join(outer, 'inner')
+    await mkdir(inner, { recursive: true })
+    const dataDir = await mkdtemp(join(tmpdir(), 'co-data-'))
+    const environment = { CO_ALLOWED_HOST_ROOTS: root }
+    let own = await startService({ dataDir, environment })
+    try {
+      let caller = new WorkerClient(own.url)
+      const start = (worker_id: string, host_path: string) =>
+        caller.post('/containers/worker/start', { worker_id, image: TOOLBOX, workspace: { host_path } })
+      await caller.startWorker('running', { workspace: { host_path: outer } })
+      await own.stop()
+      own = await startService({ dataDir, environment })
+      caller = new WorkerClient(own.url)
+      expect((await start('inner', inner)).status).toBe(409)
+      await caller.post('/containers/worker/running/stop')
+      await own.stop()
+      own = await startService({ dataDir, environment })
+      caller = new WorkerClient(own.url)
+      expect((await start('inner', inner)).status).toBe(409)
+      expect((await caller.post('/containers/worker/running/restart')).status).toBe(200)
+      await caller.delete('/containers/worker/running')
+      expect((await start('inner', inner)).status).toBe(201)
+    } finally {
+      await own.destroy()
+    }
   })
 
   it('has no further folder in it, which the worker could replace by a link', async () => {
@@ -264,6 +348,34 @@ describe('a git worktree as workspace', () => {
     expect(await git(worktree, 'status', '--porcelain')).toBe('')
     expect(await client.output('guarded', 'git status --porcelain && git log --format=%s')).toBe('first')
     await client.delete('/containers/worker/guarded')
+  })
+
+  it('is shared with other worktrees of its repository, and not with who has the whole of it', async () => {
+    const { repository, worktree } = await repositoryWithWorktree('shared')
+    const inside = join(repository, '.trees', 'two')
+    await git(repository, 'worktree', 'add', '-q', '-b', 'two', inside)
+    await client.startWorker('one', { image: WORKER, workspace: { git_worktree: { path: worktree, repository } } })
+    await client.startWorker('two', { image: WORKER, workspace: { git_worktree: { path: inside, repository } } })
+    expect(await client.output('two', 'git commit -q --allow-empty -m second && git log --format=%s -1')).toBe('second')
+    const main = () =>
+      client.post('/containers/worker/start', {
+        worker_id: 'main',
+        image: TOOLBOX,
+        workspace: { host_path: repository },
+      })
+    expect((await main()).status).toBe(409)
+    expect((await client.post('/containers/worker/one/refresh')).status).toBe(200)
+    for (const id of ['one', 'two']) await client.delete(`/containers/worker/${id}`)
+    expect((await main()).status).toBe(201)
+    for (const path of [worktree, inside]) {
+      const answer = await client.post('/containers/worker/start', {
+        worker_id: 'tree',
+        image: WORKER,
+        workspace: { git_worktree: { path, repository } },
+      })
+      expect([answer.status, answer.body.code], path).toEqual([409, 'conflict'])
+    }
+    await client.delete('/containers/worker/main')
   })
 
   it('ends a worker that would send git of the host elsewhere, and removes what it made', async () => {

@@ -16,7 +16,7 @@ const REFUSED = 'refuses row $row'
 /** By row: the file, and words of the test's name. */
 const ROWS: Readonly<Record<number, readonly [file: string, words: string]>> = {
   1: [VALUES, 'row 1: what of the host is mounted'],
-  2: [VALUES, 'row 2: a host path that is a symlink'],
+  2: [MOUNTS, 'row 2: a folder that is swapped'],
   3: [VALUES, 'row 3: a host path that is not there'],
   4: [FIELDS, REFUSED],
   5: [FIELDS, REFUSED],

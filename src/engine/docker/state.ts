@@ -55,6 +55,7 @@ export const ContainerDetails = z.looseObject({
         Name: z.string().nullish(),
         Source: z.string().nullish(),
         Destination: z.string(),
+        RW: z.boolean().nullish(),
       }),
     )
     .nullish(),
@@ -96,10 +97,11 @@ export function stateOf(details: z.infer<typeof ContainerDetails>): ContainerSta
         hostPort: Number(binding.HostPort),
       })),
     ),
-    mounts: (details.Mounts ?? []).map(({ Type, Name, Source, Destination }) => ({
+    mounts: (details.Mounts ?? []).map(({ Type, Name, Source, Destination, RW }) => ({
       source: Source ?? '',
       target: Destination,
       ...(Type === 'volume' && Name ? { volume: Name } : {}),
+      ...(RW === false ? { readOnly: true as const } : {}),
     })),
     user: details.Config.User ?? '',
     limits: {

@@ -185,10 +185,11 @@ export class MemoryContainers implements Containers {
               ...this.#joined(container),
             ],
       ports: spec.ports.map((port) => ({ ...port, hostPort: port.hostPort || 30_000 + port.containerPort })),
-      mounts: spec.mounts.map(({ type, source, target }) => ({
+      mounts: spec.mounts.map(({ type, source, target, readOnly }) => ({
         source: source ?? `/volumes/${id}${target}`,
         target,
         ...(type === 'volume' ? { volume: source ?? `${id}${target}` } : {}),
+        ...(readOnly ? { readOnly } : {}),
       })),
       user: spec.user ?? '',
       limits: { memoryBytes: spec.resources.memoryBytes, cpus: spec.resources.cpus, pids: spec.resources.pids },

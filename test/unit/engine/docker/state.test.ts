@@ -65,6 +65,7 @@ describe('stateOf', () => {
   it('tells what is mounted where, by paths of the host; an anonymous one may have none', () => {
     const Mounts = [
       { Type: 'bind', Source: '/srv/data', Destination: '/data', RW: true },
+      { Type: 'bind', Source: '/srv/books', Destination: '/books', RW: false },
       { Type: 'tmpfs', Source: '', Destination: '/tmp' },
       { Type: 'volume', Source: null, Destination: '/v' },
       { Type: 'volume', Destination: '/w' },
@@ -72,6 +73,7 @@ describe('stateOf', () => {
     ]
     expect(read(details({}, { Mounts })).mounts).toEqual([
       { source: '/srv/data', target: '/data' },
+      { source: '/srv/books', target: '/books', readOnly: true },
       { source: '', target: '/tmp' },
       { source: '', target: '/v' },
       { source: '', target: '/w' },
