@@ -51,8 +51,6 @@ function paced(
   { bodyGraceMs, bodyBytesPerSecond }: HttpLimits,
 ): Readable {
   const body = new PassThrough()
-  // Of a body that was refused before anyone read it, nobody would hear, and the process would end.
-  body.on('error', () => {})
   let received = 0
   let waitedMs = 0
   let lastMs = performance.now()
