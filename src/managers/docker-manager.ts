@@ -1,4 +1,4 @@
-import type { ContainerSummary, Engine } from '../engine/engine.ts'
+import type { ContainerState, ContainerSummary, Engine } from '../engine/engine.ts'
 import type { NetworkAttachment } from '../engine/spec.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
@@ -104,13 +104,27 @@ export class DockerManager {
   /** At boot, before anything is made: what containers of earlier processes hold of the host, by the engine's word. */
   async takeStock(): Promise<void> {
     for (const { id, owner } of await this.list()) {
-      const state = await this.#engine.containers.inspect(id)
+      const state = await this.#stateOf(id)
       // A run that has ended is never started again.
       if (state === undefined || (owner.kind === 'tool' && state.finishedAt !== undefined)) continue
       const binds = state.mounts
         .filter(({ source, volume }) => volume === undefined && source !== '')
         .map(({ source, target, readOnly = false }) => ({ source, target, readOnly }))
       this.hostMounts.made(owner.id, id, binds)
+    }
+  }
+
+  /** One that cannot be read keeps the service from nothing but knowing its mounts. */
+  async #stateOf(id: string): Promise<ContainerState | undefined> {
+    try {
+      return await this.#engine.containers.inspect(id)
+    } catch (error) {
+      if (isEngineFault(error, 'unavailable', 'deadline')) throw error
+      this.#log.error(
+        { event: 'container.mounts_unknown', container_id: id, error: messageOf(error) },
+        'what a container has of the host is not known: others may be given what it could swap',
+      )
+      return undefined
     }
   }
 

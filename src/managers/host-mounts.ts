@@ -33,22 +33,25 @@ export class HostMounts {
   /**
    * Claims mounts for an owner (the id of a run, relic or worker), beside what it has claimed before, until
    * `release`; nothing is claimed where it throws. `conflict` where another owner is in the way, but for
-   * one whose place this one takes (`instead`); `validation_failed` where the mounts are in each other's.
+   * one whose place this one takes (`instead`); `validation_failed` where these mounts are in each other's.
    */
   claim(owner: string, mounts: readonly HeldMount[], { instead }: { instead?: string | undefined } = {}): void {
     if (mounts.length === 0) return
-    const claimed = [...(this.#holdings.get(owner)?.claimed ?? []), ...mounts]
-    this.#requireApart(claimed)
+    const asked = mounts.map(plain)
+    this.#requireApart(asked)
     for (const [other, holding] of this.#holdings) {
       if (other === owner || other === instead) continue
-      for (const held of setsOf(holding)) this.#requireNoSwap(mounts, held)
+      for (const held of setsOf(holding)) this.#requireNoSwap(asked, held)
     }
-    this.#holding(owner).claimed = claimed
+    const holding = this.#holding(owner)
+    const former = holding.claimed ?? []
+    // A worker that is refreshed claims the same each time.
+    holding.claimed = [...former, ...asked.filter((mount) => !former.some((other) => isSame(mount, other)))]
   }
 
   /** A container has what its owner claimed, until it is `gone`, even where the owner has released it before. */
   made(owner: string, containerId: string, mounts: readonly HeldMount[]): void {
-    if (mounts.length > 0) this.#holding(owner).containers.set(containerId, mounts)
+    if (mounts.length > 0) this.#holding(owner).containers.set(containerId, mounts.map(plain))
   }
 
   /** A container is removed, or will never run again. */
@@ -132,6 +135,16 @@ function swapperOf(mounts: readonly HeldMount[], path: string): HeldMount | unde
 function isGuarded(mounts: readonly HeldMount[], { source, target }: HeldMount, path: string): boolean {
   const [name = ''] = posix.relative(source, path).split('/')
   return mounts.some((guard) => guard.source === posix.join(source, name) && guard.target === posix.join(target, name))
+}
+
+/** As paths are compared: without a slash at their end. */
+function plain({ source, target, readOnly }: HeldMount): HeldMount {
+  const trimmed = (path: string) => posix.join(path, '.')
+  return { source: trimmed(source), target: trimmed(target), readOnly }
+}
+
+function isSame(one: HeldMount, other: HeldMount): boolean {
+  return one.source === other.source && one.target === other.target && one.readOnly === other.readOnly
 }
 
 /** True for what lies in a folder, and not for the folder itself. */

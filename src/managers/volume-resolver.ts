@@ -90,12 +90,24 @@ export class VolumeResolver {
     options: { instead?: string | undefined } = {},
   ): Promise<void> {
     const asked = decisions.filter(({ type }) => type === 'host')
-    // By their words first: from then on nobody new can move what is looked at.
-    this.hold(owner, asked, options)
+    this.holdToLook(
+      owner,
+      asked.map(({ source }) => source),
+      options,
+    )
     const real = await Promise.all(
       asked.map(async (decision) => ({ ...decision, source: await this.allowedHostPath(decision.source) })),
     )
     this.hold(owner, real, options)
+  }
+
+  /** Claims paths as they are asked for, so that nobody of ours can move what is looked at from then on. */
+  holdToLook(owner: string, paths: readonly string[], options: { instead?: string | undefined } = {}): void {
+    this.hold(
+      owner,
+      paths.map((source) => ({ source, target: '/', readOnly: true })),
+      options,
+    )
   }
 
   /** Claims mounts of the host, by our paths; what lies in no allowed folder is not claimed, and not mounted. */

@@ -37,16 +37,16 @@ export async function claimWorkspace(
 ): Promise<void> {
   if (workspace === undefined || 'volume' in workspace) return
   const { volumes } = deps
-  const mountOf = (source: string) => ({ source, target: WORKSPACE_FOLDER, readOnly: false })
   if ('git_worktree' in workspace) {
-    volumes.hold(owner, [mountOf(workspace.git_worktree.path)], options)
+    const { path, repository } = workspace.git_worktree
+    volumes.holdToLook(owner, [path, repository], options)
     const { mounts } = await worktreeOf(workspace.git_worktree, deps)
     volumes.hold(owner, mounts, options)
     return
   }
-  volumes.hold(owner, [mountOf(workspace.host_path)], options)
+  volumes.holdToLook(owner, [workspace.host_path], options)
   const path = await volumes.allowedHostPath(workspace.host_path)
-  volumes.hold(owner, [mountOf(path)], options)
+  volumes.hold(owner, [{ source: path, target: WORKSPACE_FOLDER, readOnly: false }], options)
   if ((await stat(path)).isDirectory()) return
   throw new AppError('validation_failed', `workspace.host_path: "${workspace.host_path}" is not a folder`)
 }

@@ -356,6 +356,11 @@ describe('a git worktree as workspace', () => {
     await git(repository, 'worktree', 'add', '-q', '-b', 'two', inside)
     await client.startWorker('one', { image: WORKER, workspace: { git_worktree: { path: worktree, repository } } })
     await client.startWorker('two', { image: WORKER, workspace: { git_worktree: { path: inside, repository } } })
+    // Two may even work in one worktree.
+    await client.startWorker('twin', {
+      image: WORKER,
+      workspace: { git_worktree: { path: `${worktree}/`, repository } },
+    })
     expect(await client.output('two', 'git commit -q --allow-empty -m second && git log --format=%s -1')).toBe('second')
     const main = () =>
       client.post('/containers/worker/start', {
@@ -365,7 +370,7 @@ describe('a git worktree as workspace', () => {
       })
     expect((await main()).status).toBe(409)
     expect((await client.post('/containers/worker/one/refresh')).status).toBe(200)
-    for (const id of ['one', 'two']) await client.delete(`/containers/worker/${id}`)
+    for (const id of ['one', 'two', 'twin']) await client.delete(`/containers/worker/${id}`)
     expect((await main()).status).toBe(201)
     for (const path of [worktree, inside]) {
       const answer = await client.post('/containers/worker/start', {
