@@ -1,5 +1,5 @@
 /** What a request may be before its content counts: the size of its head, and the pace of its body. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { finished, PassThrough, type Readable } from 'node:stream'
 import fp from 'fastify-plugin'
 import { AppError } from '../errors.ts'
@@ -11,13 +11,18 @@ const BODYLESS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'])
 export const requestBounds = fp<{ limits: HttpLimits }>(async (app, { limits }) => {
   app.addHook('onRequest', async ({ raw }) => checkHead(raw))
 
-  app.addHook('preParsing', async (request, reply, payload) => {
+  const bodies = new WeakMap<IncomingMessage, Readable>()
+
+  app.addHook('preParsing', async ({ raw, method }, _reply, payload) => {
     // Most bodies come with their head.
-    const isWhole = request.raw.complete || BODYLESS.has(request.method)
-    return isWhole ? payload : paced(request.raw, reply.raw, limits)
+    if (raw.complete || BODYLESS.has(method)) return payload
+    const body = paced(raw, limits)
+    bodies.set(raw, body)
+    return body
   })
 
   app.addHook('onResponse', async ({ raw }) => {
+    bodies.get(raw)?.destroy()
     // What was answered before its body came may go on sending it; for as long as it does, a connection is taken.
     if (raw.complete !== false || raw.socket.destroyed) return
     setTimeout(() => {
@@ -45,12 +50,11 @@ function checkHead({ rawHeaders, url = '', method }: IncomingMessage): void {
  * A body that fails with `request_timeout` where its caller does not keep up the pace. Only time in which
  * the service is ready for more counts: an upload into a slow container is not its caller's fault.
  */
-function paced(
-  raw: IncomingMessage,
-  answer: ServerResponse,
-  { bodyGraceMs, bodyBytesPerSecond }: HttpLimits,
-): Readable {
+function paced(raw: IncomingMessage, { bodyGraceMs, bodyBytesPerSecond }: HttpLimits): Readable {
   const body = new PassThrough()
+  // A body whose request is refused unread has no reader that hears of its error, and such an error would
+  // end the service.
+  body.on('error', () => {})
   let received = 0
   let waitedMs = 0
   let lastMs = performance.now()
@@ -59,24 +63,20 @@ function paced(
     if (!body.writableNeedDrain) waitedMs += nowMs - lastMs
     lastMs = nowMs
     if (waitedMs <= bodyGraceMs + (received / bodyBytesPerSecond) * 1000) return
-    raw.unpipe(body)
     body.destroy(new AppError('request_timeout', 'The body of the request did not come in time'))
   }, bodyGraceMs / CHECKS_PER_GRACE)
-  body.once('close', () => clearInterval(check))
-  // Who reads it is told; where nobody does, as behind an answer that did not wait for it, there is nobody to tell.
-  body.on('error', () => {})
+  body.once('close', () => {
+    clearInterval(check)
+    raw.unpipe(body)
+    // What still comes is dropped, so that the connection can take its next request.
+    raw.resume()
+  })
   raw.on('data', (chunk: Buffer) => {
     received += chunk.length
   })
   raw.pipe(body)
   finished(raw, { writable: false }, (error) => {
     if (error) body.destroy(error)
-  })
-  finished(answer, () => {
-    raw.unpipe(body)
-    // What still comes is dropped, so that the connection can take its next request.
-    raw.resume()
-    body.destroy()
   })
   return body
 }

@@ -53,7 +53,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
         params: WorkerById,
         headers: IdempotencyHeaders,
         body: ExecRequest,
-        response: { 200: execOrEvents, 202: Exec, ...problems(400, 403, 404, 409, 413, 502, 503) },
+        response: { 200: execOrEvents, 202: Exec, ...problems(400, 403, 404, 409, 413, 422, 502, 503) },
       },
     },
     async (request, reply) => {

@@ -252,7 +252,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         params,
         headers: IdempotencyHeaders,
         body: SnapshotWorker.nullish().transform((body) => body ?? SnapshotWorker.parse({})),
-        response: { 201: Snapshot, ...problems(400, 404, 409, 502, 503) },
+        response: { 201: Snapshot, ...problems(400, 404, 409, 422, 502, 503) },
       },
     },
     async (request, reply) => {
