@@ -90,6 +90,8 @@ export class ImageManager {
     // What was built is told by its tag to be of this session.
     if (source.image !== undefined) this.#requireOwn(reference, present, use)
     if (present !== undefined) return { ...present, reference: source.image ?? reference }
+    // Nothing is begun for whom nobody waits: its failure would have nobody to hear it, and would end the service.
+    signal.throwIfAborted()
     const acquisition = this.#acquisitions.share(reference, async () => {
       // It may have become present between the look above and this turn.
       if ((await this.#engine.images.inspect(reference)) !== undefined) return
@@ -249,9 +251,8 @@ function elapsed(began: number): number {
   return Math.round(performance.now() - began)
 }
 
-/** Waits for `work` until the signal aborts; the work itself goes on. */
+/** Waits for `work` until the signal, which has not aborted yet, does; the work itself goes on. */
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted()
   let abort: (() => void) | undefined
   const aborted = new Promise<never>((_, reject) => {
     abort = () => reject(signal.reason)

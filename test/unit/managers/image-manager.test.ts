@@ -1,0 +1,62 @@
+/** Images whose caller goes away while they are looked for. */
+import { setImmediate as turn } from 'node:timers/promises'
+import { pino } from 'pino'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { MemoryEngine } from '../../../src/engine/memory/memory-engine.ts'
+import { ImageManager } from '../../../src/managers/image-manager.ts'
+
+const unheard = vi.fn()
+
+beforeEach(() => {
+  unheard.mockClear()
+  // What nobody hears of ends the service.
+  process.on('unhandledRejection', unheard)
+})
+afterEach(() => {
+  process.off('unhandledRejection', unheard)
+})
+
+function managed() {
+  const engine = new MemoryEngine()
+  const pull = vi.spyOn(engine.images, 'pull')
+  const images = new ImageManager({
+    engine,
+    instance: '01990000-0000-7000-8000-000000000000',
+    allowedImages: ['*'],
+    allowBuild: false,
+    build: { timeoutSeconds: 1, memoryBytes: 1, cpus: 1, network: 'none' },
+    log: pino({ level: 'silent' }),
+  })
+  return { engine, images, pull }
+}
+
+it('begins no pull for a caller that has gone, and lets no failure go unheard', async () => {
+  const { images, pull } = managed()
+  const caller = new AbortController()
+  const resolving = images.resolve({ image: 'no/such:image' }, 's', caller.signal)
+  caller.abort(new Error('gone'))
+  await expect(resolving).rejects.toThrow('gone')
+  await turn()
+  expect(pull).not.toHaveBeenCalled()
+  expect(unheard).not.toHaveBeenCalled()
+})
+
+it('goes on with a pull whose caller leaves, and hears its failure', async () => {
+  const { images, pull } = managed()
+  const caller = new AbortController()
+  let fail = (_: Error) => {}
+  pull.mockReturnValue(
+    new Promise((_, reject) => {
+      fail = reject
+    }),
+  )
+  const leaving = images.resolve({ image: 'no/such:image' }, 's', caller.signal)
+  const staying = images.resolve({ image: 'no/such:image' }, 's', new AbortController().signal)
+  await vi.waitFor(() => expect(pull).toHaveBeenCalledOnce())
+  caller.abort(new Error('gone'))
+  await expect(leaving).rejects.toThrow('gone')
+  fail(new Error('no registry'))
+  await expect(staying).rejects.toThrow('no registry')
+  await turn()
+  expect(unheard).not.toHaveBeenCalled()
+})
