@@ -227,9 +227,16 @@ describe('row 27: what an image brings along', () => {
         command: ['true'],
       })
       expect(run.body.status, run.text).not.toBe('completed')
-      const worker = await wall.client.post('/containers/worker/start', { worker_id: 'kernel', session_id, image })
-      expect([worker.status, worker.body.rule], worker.text).toEqual([403, 'working_dir'])
+      const relic = await wall.client.post('/containers/relic/start', { relic_name: 'kernel', session_id, image })
+      expect([relic.status, relic.body.rule], relic.text).toEqual([403, 'working_dir'])
       expect(await wall.service.services.docker.list({ session: session_id })).toEqual([])
+      // A worker never starts in its image's folder.
+      const worker = await wall.client.post('/containers/worker/start', { worker_id: 'kernel', session_id, image })
+      expect(worker.status, worker.text).toBe(201)
+      expect(await askEngine('GET', `/containers/${worker.body.container_id}/json`)).toMatchObject({
+        Config: { WorkingDir: '/workspace' },
+      })
+      await wall.client.delete('/containers/worker/kernel')
     }
     await wall.client.post('/containers/cleanup/session', { session_id, force: true })
   })
