@@ -63,7 +63,7 @@ async function subnetOf(session: string): Promise<string> {
 }
 
 describe('a session network', () => {
-  it('reaches no address of the host, no address of metadata services, and no published port of another session', async () => {
+  it('reaches no address of the host, no address of metadata services, no published port of another session, and not this API', async () => {
     const [session, other] = [newSession('shut'), newSession('peer')]
     const relic = await client.post('/containers/relic/start', {
       relic_name: 'web',
@@ -76,6 +76,7 @@ describe('a session network', () => {
     expect((await fetch(`http://127.0.0.1:${published}/health`)).status).toBe(200)
 
     const addresses = targets(await subnetOf(session))
+    // The decoy listens on all addresses of the host, as the API would where an operator has it do so.
     const ports = [decoy.port, published, Number(new URL(service.url).port)]
     expect(hitsOf(await run(session, probeProgram(addresses, ports)))).toEqual([])
     expect(decoy).toMatchObject({ connections: 0, datagrams: [] })

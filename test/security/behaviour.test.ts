@@ -1,5 +1,5 @@
 /**
- * Rows 10, 15, 25 and 36, and what looks like ours: what is shown by what happens, or does not. Nobody's
+ * Rows 9 to 11, 15, 25 and 36, and what looks like ours: what is shown by what happens, or does not. Nobody's
  * container, network or volume goes in any cleanup, whatever it is called and labelled.
  *
  * SECURITY_LOOKUPS sets how often a name is looked up (200; 1,000 with `--full`), SECURITY_FRAMES how many
@@ -13,7 +13,7 @@ import { sh } from '../fixtures/client.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import { newSession } from '../fixtures/sessions.ts'
 import { report } from '../support/report.ts'
-import { Wall } from './support/wall.ts'
+import { creations, Wall } from './support/wall.ts'
 
 const LOOKUPS = Number(process.env['SECURITY_LOOKUPS'] ?? 200)
 const FRAMES = Number(process.env['SECURITY_FRAMES'] ?? 500)
@@ -26,6 +26,69 @@ beforeAll(async () => {
 afterAll(async () => {
   expect(wall.breaches()).toEqual([])
   await wall.fall()
+})
+
+describe('row 9: the parent cgroup', () => {
+  it("is the operator's for each container and build, whatever a caller says", async () => {
+    const parent = '/co-security'
+    const bounded = await Wall.raise({ CO_CGROUP_PARENT: parent }, { cgroupParent: parent })
+    try {
+      const request = {
+        tool_name: 't',
+        session_id: newSession('parent'),
+        command: ['true'],
+        labels: { CgroupParent: '/' },
+        environment: { cgroupparent: '/' },
+      }
+      const build = { dockerfile: `FROM ${TOOLBOX}\nLABEL made=${newSession('parent')}\n`, files: {} }
+      for (const made of [{ image: TOOLBOX }, { build }]) {
+        const run = await bounded.client.post('/containers/tool/execute', { ...request, ...made })
+        expect(run.body.status, run.text).toBe('completed')
+      }
+      const parents = creations(bounded).map(({ HostConfig }) => HostConfig['CgroupParent'])
+      expect(parents.length).toBeGreaterThanOrEqual(2)
+      expect(new Set(parents)).toEqual(new Set([parent]))
+      const builds = bounded.socket.requests.filter(({ path }) => /^(?:\/v[\d.]+)?\/build\?/.test(path))
+      expect(builds).toHaveLength(1)
+      for (const { path } of builds) expect(new URLSearchParams(path.split('?')[1]).get('cgroupparent')).toBe(parent)
+      expect(bounded.breaches()).toEqual([])
+    } finally {
+      await bounded.fall()
+    }
+  })
+})
+
+describe('row 11: a restart policy that outlives its owner', () => {
+  // What the service itself restarts ends with the service: test/faults/sigkill.test.ts shows that.
+  it('is never asked of the engine: not for tools, nor for relics and workers that are restarted', async () => {
+    const session_id = newSession('restarts')
+    const before = creations(wall).length
+    expect((await wall.client.run({ session_id, command: ['true'] })).status).toBe('completed')
+    const relic = await wall.client.post('/containers/relic/start', {
+      relic_name: 'again',
+      session_id,
+      image: HTTPD,
+      restart_policy: { max_retries: 100 },
+    })
+    expect(relic.status, relic.text).toBe(201)
+    const worker = await wall.client.post('/containers/worker/start', {
+      worker_id: newSession('again'),
+      session_id,
+      image: TOOLBOX,
+      restart_policy: { max_retries: 100 },
+    })
+    expect(worker.status, worker.text).toBe(201)
+    await wall.service.engine.containers.kill(relic.body.container_id)
+    await expect
+      .poll(async () => (await wall.client.get(`/containers/relic/${relic.body.relic_id}`)).body, { timeout: 30_000 })
+      .toMatchObject({ status: 'healthy', restarts: 1 })
+    const made = creations(wall).slice(before)
+    expect(made.length).toBeGreaterThanOrEqual(3)
+    for (const { HostConfig } of made) {
+      expect(HostConfig).toMatchObject({ RestartPolicy: { Name: 'no' }, AutoRemove: false })
+    }
+    await wall.client.post('/containers/cleanup/session', { session_id, force: true })
+  })
 })
 
 describe('row 10: a log driver that calls out', () => {

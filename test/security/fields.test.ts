@@ -115,6 +115,18 @@ describe('the recorder', () => {
     ])
   })
 
+  it("takes the operator's parent cgroup for what it is, and no other", async () => {
+    for (const parent of ['/containers', '/', '/containers/..', '']) {
+      const asking = [
+        await recorded('/containers/create', JSON.stringify({ HostConfig: { CgroupParent: parent } })),
+        await recorded(`/build?cgroupparent=${encodeURIComponent(parent)}`, ''),
+      ]
+      const isTheirs = parent === '/containers'
+      expect(forbidden(asking, { cgroupParent: '/containers' }), parent).toHaveLength(isTheirs ? 0 : 2)
+      expect(forbidden(asking), parent).toHaveLength(2)
+    }
+  })
+
   it('allows no call but those that the service makes', async () => {
     for (const path of [
       '/swarm/init',

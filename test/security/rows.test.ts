@@ -25,7 +25,7 @@ const ROWS: Readonly<Record<number, readonly [file: string, words: string]>> = {
   8: [VALUES, 'row 8: devices by way of a GPU'],
   9: [FIELDS, REFUSED],
   10: [BEHAVIOUR, 'row 10: a log driver that calls out'],
-  11: ['test/faults/sigkill.test.ts', 'kill'],
+  11: [BEHAVIOUR, 'row 11: a restart policy'],
   12: [VALUES, 'row 12: ports on other addresses'],
   13: [FIELDS, REFUSED],
   14: ['test/integration/networks.test.ts', 'are made once for calls at once'],
@@ -58,7 +58,7 @@ const ROWS: Readonly<Record<number, readonly [file: string, words: string]>> = {
   41: [ROUTES, 'rows 34 and 41: what is another’s'],
   42: ['test/unit/plugins/slow-callers.test.ts', 'that never ends is answered 408'],
   43: ['test/unit/plugins/host-check.test.ts', 'the page that a request comes from'],
-  44: [HOST, 'reaches no address of the host'],
+  44: [HOST, 'and not this API'],
 }
 
 const COUNT = 44

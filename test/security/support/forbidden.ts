@@ -11,6 +11,8 @@ export interface Allowance {
   hostRoots?: readonly string[]
   /** Networks of the engine's own that a profile allows, beside none. */
   networks?: readonly string[]
+  /** The cgroup that the operator puts all containers and builds under. */
+  cgroupParent?: string
 }
 
 type Rule = (value: unknown, allowance: Allowance) => boolean
@@ -38,6 +40,8 @@ const isHostPath: Rule = (value, { hostRoots = [] }) =>
   typeof value === 'string' &&
   !value.split('/').includes('..') &&
   hostRoots.some((root) => value === root || value.startsWith(`${root}/`))
+
+const isCgroupParent: Rule = (value, { cgroupParent }) => cgroupParent !== undefined && value === cgroupParent
 
 /** By dotted path in lower case; `*` is any item, `?` any key of a map. */
 const CONTAINER: Rules = {
@@ -84,6 +88,7 @@ const CONTAINER: Rules = {
   'hostconfig.shmsize': count,
   // Killed before all of the host's own.
   'hostconfig.oomscoreadj': is(500),
+  'hostconfig.cgroupparent': isCgroupParent,
   'hostconfig.logconfig.type': is('local'),
   'hostconfig.logconfig.config.max-size': text,
   'hostconfig.logconfig.config.max-file': text,
@@ -163,7 +168,7 @@ interface Call {
   method: string
   path: RegExp
   /** Names in the query string, and what each may be. */
-  query?: Readonly<Record<string, RegExp>>
+  query?: Readonly<Record<string, RegExp | Rule>>
   /** Fields of a JSON body; absent: there is none, or dockerode's empty object. */
   body?: Rules
   /** A body of bytes. */
@@ -241,6 +246,7 @@ const CALLS: readonly Call[] = [
       cpuperiod: /^\d+$/,
       shmsize: /^\d+$/,
       ulimits: ANY,
+      cgroupparent: isCgroupParent,
     },
     bytes: true,
   },
@@ -274,7 +280,9 @@ export function forbiddenIn(request: EngineRequest, allowance: Allowance = {}): 
   if (call === undefined) return [`${said}: no call of the service's`]
   const found: string[] = []
   for (const [name, value] of new URLSearchParams(query)) {
-    if (!call.query?.[name]?.test(value)) found.push(`${said}: query ${name}=${value.slice(0, 80)}`)
+    const rule = call.query?.[name]
+    const isAllowed = rule instanceof RegExp ? rule.test(value) : rule?.(value, allowance)
+    if (!isAllowed) found.push(`${said}: query ${name}=${value.slice(0, 80)}`)
   }
   if (/^x-registry-(?:auth|config)\s*:/im.test(request.fields)) found.push(`${said}: credentials of a registry`)
   if (call.bytes) return found

@@ -59,3 +59,10 @@ export function changes(requests: readonly EngineRequest[]): string[] {
     .filter(({ method, path }) => method !== 'GET' && method !== 'HEAD' && !path.endsWith('/wait'))
     .map(({ method, path }) => `${method} ${path}`)
 }
+
+/** The bodies of all requests for a container, as the engine got them. */
+export function creations(wall: Wall): { HostConfig: Record<string, unknown> }[] {
+  return wall.socket.requests
+    .filter(({ method, path }) => method === 'POST' && /\/containers\/create(?:\?|$)/.test(path))
+    .map(({ body }) => JSON.parse(body.toString('utf8')) as { HostConfig: Record<string, unknown> })
+}
