@@ -3,9 +3,10 @@
  * 5xx but those that are declared and provoked, each has a declared status and form (the service checks the
  * form itself, and fails with a 500 where it is another), and memory stays flat.
  *
- * SECURITY_FUZZ sets how many (8,000; 100,000 with `--full`), SECURITY_SEED replays.
+ * SECURITY_FUZZ sets how many (40,000; 100,000 with `--full`), SECURITY_SEED replays.
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { text as textOf } from 'node:stream/consumers'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -14,7 +15,7 @@ import { TOOLBOX } from '../fixtures/images.ts'
 import { type MemoryService, startMemoryService } from '../fixtures/memory-service.ts'
 import { seed } from '../support/random.ts'
 import { report } from '../support/report.ts'
-import { ANYTHING, arbitraryOf, type FromSchema, type Schema } from './support/from-schema.ts'
+import { ANYTHING, anyText, arbitraryOf, type FromSchema, type Schema } from './support/from-schema.ts'
 
 interface Parameter {
   name: string
@@ -39,9 +40,16 @@ interface Call {
   payload: string | undefined
 }
 
-const REQUESTS = Number(process.env['SECURITY_FUZZ'] ?? 8_000)
+const REQUESTS = Number(process.env['SECURITY_FUZZ'] ?? 40_000)
 const SEED = seed()
 const ROUNDS = 8
+/**
+ * Callers at once, for most of a call is waiting for what its container does. Each has a service of its own, so
+ * that what went before a failure is what its seed says.
+ */
+const LANES = 16
+/** Memory, where the machine shows it as a folder: a disk would make each request wait for its writes. */
+const DATA_ROOT = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
 /** What may grow from round to round without being a leak, for all of them. */
 const SPARE_BYTES = 48 * 1024 * 1024
 /** What callers can provoke, and is none of the service's faults. */
@@ -103,19 +111,33 @@ const GIVEN: FromSchema = {
   },
 }
 
-/** Ids that were given out lately. */
-const known: string[] = []
-let service: MemoryService
+interface Lane {
+  service: MemoryService
+  /** Ids that were given out lately. */
+  known: string[]
+  calls: fc.Arbitrary<Call>
+}
+let lanes: Lane[]
 
 beforeAll(async () => {
-  service = await startMemoryService({
-    environment: { CO_DISK_RESERVE_MB: '0' },
-    requestsPerMinute: Number.MAX_SAFE_INTEGER,
-  })
+  lanes = await Promise.all(
+    Array.from({ length: LANES }, async () => {
+      const service = await startMemoryService({
+        environment: { CO_DISK_RESERVE_MB: '0' },
+        requestsPerMinute: Number.MAX_SAFE_INTEGER,
+        dataRoot: DATA_ROOT,
+      })
+      const known: string[] = []
+      return { service, known, calls: fc.oneof(...OPERATIONS.map((operation) => callOf(operation, known))) }
+    }),
+  )
 })
-afterAll(() => service[Symbol.asyncDispose]())
+afterAll(() => Promise.all(lanes.map(({ service }) => service[Symbol.asyncDispose]())))
 
-const callOf = ({ path, method, operation }: (typeof OPERATIONS)[number]): fc.Arbitrary<Call> => {
+const callOf = (
+  { path, method, operation }: (typeof OPERATIONS)[number],
+  known: readonly string[],
+): fc.Arbitrary<Call> => {
   const { parameters = [] } = operation
   const segment = (name: string) => {
     const pool =
@@ -124,10 +146,7 @@ const callOf = ({ path, method, operation }: (typeof OPERATIONS)[number]): fc.Ar
         : name === 'worker_id'
           ? WORKER
           : fc.nat().map((at) => known[at % Math.max(known.length, 1)] ?? 'exec_x')
-    return fc.oneof(
-      { arbitrary: pool, weight: 8 },
-      { arbitrary: fc.string({ unit: 'binary', maxLength: 30 }), weight: 1 },
-    )
+    return fc.oneof({ arbitrary: pool, weight: 8 }, { arbitrary: anyText(30), weight: 1 })
   }
   const inPath = [...path.matchAll(/\{([^}]+)\}/g)].map(([, name = '']) => name)
   const query = parameters.filter((parameter) => parameter.in === 'query')
@@ -146,7 +165,7 @@ const callOf = ({ path, method, operation }: (typeof OPERATIONS)[number]): fc.Ar
           { arbitrary: arbitraryOf(schema, GIVEN, 40).map(json), weight: 4 },
           { arbitrary: arbitraryOf(schema, GIVEN, 5).map(json), weight: 2 },
           { arbitrary: ANYTHING.map(json), weight: 1 },
-          { arbitrary: fc.string({ unit: 'binary', maxLength: 200 }), weight: 1 },
+          { arbitrary: anyText(200), weight: 1 },
           {
             arbitrary: fc
               .tuple(arbitraryOf(schema, GIVEN, 0).map(json), fc.nat())
@@ -204,7 +223,10 @@ const printable = (text: string) => text.replace(/[^\x20-\x7e]/g, '?').trim() ||
 /** Half a surrogate has no place in a URL. */
 const wellFormed = (text: string) => text.toWellFormed()
 
-async function send({ method, url, headers, payload }: Call): Promise<{ status: number; text: string; type: string }> {
+async function send(
+  { service }: Lane,
+  { method, url, headers, payload }: Call,
+): Promise<{ status: number; text: string; type: string }> {
   const answer = await service.app.inject({
     method: method as 'GET',
     url,
@@ -235,13 +257,13 @@ function fault(
   return undefined
 }
 
-function remember(text: string): void {
+function remember({ known }: Lane, text: string): void {
   for (const [id] of text.matchAll(/(?:exec|relic|snapshot)_[0-9A-Za-z]{10,}|[0-9a-f]{64}/g)) known.push(id)
   known.splice(0, Math.max(0, known.length - 50))
 }
 
 /** Something of each kind to begin with: most calls are about what is there. */
-async function populate(): Promise<void> {
+async function populate(lane: Lane): Promise<void> {
   const common = { session_id: 's1', image: TOOLBOX }
   const things: [string, object][] = [
     ['/containers/tool/execute', { ...common, tool_name: 't', command: ['echo', 'hi'] }],
@@ -253,14 +275,14 @@ async function populate(): Promise<void> {
     ['/containers/worker/w1/exec', { command: ['echo', 'hi'] }],
   ]
   for (const [url, body] of things) {
-    const made = await service.call('POST', url, body)
+    const made = await lane.service.call('POST', url, body)
     expect(made.status, JSON.stringify(made.body)).toBeLessThan(300)
-    remember(JSON.stringify(made.body))
+    remember(lane, JSON.stringify(made.body))
   }
 }
 
 /** All that was made goes, so that what is left of it in memory is a leak. */
-async function cleanUp(): Promise<void> {
+async function cleanUp({ service }: Lane): Promise<void> {
   for (const session of ['s1', 's2', 's3']) await service.call('DELETE', `/sessions/${session}?force=true`)
   for (const { worker_id } of (await service.call('GET', '/containers/worker?limit=1000')).body.items) {
     await service.call('DELETE', `/containers/worker/${encodeURIComponent(worker_id)}`)
@@ -282,24 +304,28 @@ it(`answers ${REQUESTS} requests made of openapi.yaml without a fault (seed ${SE
   const refused = new Map<string, string>()
   const heaps: number[] = []
   const began = performance.now()
-  const calls = fc.oneof(...OPERATIONS.map(callOf))
+  const ask = async (lane: Lane, call: Call) => {
+    const answer = await send(lane, call)
+    statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1)
+    if (answer.status < 300) operations.add(call.operation.operationId)
+    else refused.set(call.operation.operationId, `${answer.status} ${answer.text.slice(0, 200)}`)
+    remember(lane, answer.text)
+    const wrong = fault(call.operation, answer)
+    if (wrong !== undefined) throw new Error(`${call.method} ${call.url} ${call.payload?.slice(0, 2_000)}: ${wrong}`)
+  }
   for (let round = 0; round < ROUNDS; round++) {
-    await populate()
-    await fc.assert(
-      fc.asyncProperty(calls, async (call) => {
-        const answer = await send(call)
-        statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1)
-        if (answer.status < 300) operations.add(call.operation.operationId)
-        else refused.set(call.operation.operationId, `${answer.status} ${answer.text.slice(0, 200)}`)
-        remember(answer.text)
-        const wrong = fault(call.operation, answer)
-        if (wrong !== undefined)
-          throw new Error(`${call.method} ${call.url} ${call.payload?.slice(0, 2_000)}: ${wrong}`)
+    const ended = await Promise.allSettled(
+      lanes.map(async (lane, number) => {
+        await populate(lane)
+        await fc.assert(
+          fc.asyncProperty(lane.calls, (call) => ask(lane, call)),
+          // What went before is part of the cause, so that smaller requests would not show the same.
+          { numRuns: Math.ceil(REQUESTS / ROUNDS / LANES), seed: SEED + round * LANES + number, endOnFailure: true },
+        )
+        await cleanUp(lane)
       }),
-      // What went before is part of the cause, so that smaller requests would not show the same.
-      { numRuns: Math.ceil(REQUESTS / ROUNDS), seed: SEED + round, endOnFailure: true },
     )
-    await cleanUp()
+    for (const end of ended) if (end.status === 'rejected') throw end.reason
     heaps.push(heapBytes())
   }
   const seconds = (performance.now() - began) / 1_000

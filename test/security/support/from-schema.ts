@@ -32,6 +32,14 @@ export interface FromSchema {
   fields: Readonly<Record<string, (allowed: fc.Arbitrary<unknown>) => fc.Arbitrary<unknown>>>
 }
 
+/** Any code point, half surrogates and all: fast-check's own `binary` makes a map of all of them for each use. */
+const CODE_POINT = fc.integer({ min: 0, max: 0x10ffff }).map((code) => String.fromCodePoint(code))
+
+/** Text of any code points. */
+export function anyText(maxLength: number, minLength = 0): fc.Arbitrary<string> {
+  return fc.array(CODE_POINT, { minLength, maxLength }).map((points) => points.join(''))
+}
+
 /** Any JSON value, with keys and words that mean something to somebody. */
 export const ANYTHING: fc.Arbitrary<unknown> = fc.oneof(
   fc.jsonValue({ maxDepth: 2 }),
@@ -153,8 +161,18 @@ function keyOf(names: Schema | undefined, oddness: number): fc.Arbitrary<string>
   return oddness === 0 ? allowed : fc.oneof({ arbitrary: allowed, weight: oddness }, { arbitrary: free, weight: 1 })
 }
 
+/** By pattern and lengths: a pattern takes long to read, and many fields share one. */
+const texts = new Map<string, fc.Arbitrary<string>>()
+
 function textOf({ pattern, minLength = 0, maxLength = 40 }: Schema): fc.Arbitrary<string> {
-  const free = fc.string({ minLength, maxLength: Math.min(maxLength, 40), unit: 'binary' })
+  const key = JSON.stringify([pattern, minLength, maxLength])
+  const made = texts.get(key) ?? textLike(pattern, minLength, Math.min(maxLength, 40))
+  texts.set(key, made)
+  return made
+}
+
+function textLike(pattern: string | undefined, minLength: number, maxLength: number): fc.Arbitrary<string> {
+  const free = anyText(maxLength, minLength)
   if (pattern === undefined) return free
   try {
     return fc.oneof(
