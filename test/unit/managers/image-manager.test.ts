@@ -33,7 +33,7 @@ function managed() {
 it('begins no pull for a caller that has gone, and lets no failure go unheard', async () => {
   const { images, pull } = managed()
   const caller = new AbortController()
-  const resolving = images.resolve({ image: 'no/such:image' }, 's', caller.signal)
+  const resolving = images.resolve({ image: 'no/such:image' }, { session: 's', owner: null }, caller.signal)
   caller.abort(new Error('gone'))
   await expect(resolving).rejects.toThrow('gone')
   await turn()
@@ -50,8 +50,12 @@ it('goes on with a pull whose caller leaves, and hears its failure', async () =>
       fail = reject
     }),
   )
-  const leaving = images.resolve({ image: 'no/such:image' }, 's', caller.signal)
-  const staying = images.resolve({ image: 'no/such:image' }, 's', new AbortController().signal)
+  const leaving = images.resolve({ image: 'no/such:image' }, { session: 's', owner: null }, caller.signal)
+  const staying = images.resolve(
+    { image: 'no/such:image' },
+    { session: 's', owner: null },
+    new AbortController().signal,
+  )
   await vi.waitFor(() => expect(pull).toHaveBeenCalledOnce())
   caller.abort(new Error('gone'))
   await expect(leaving).rejects.toThrow('gone')
