@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { posix } from 'node:path'
+import { ANYONE, type Caller, type Making } from '../domain/caller.ts'
 import { type Page, timestamp } from '../domain/common.ts'
 import type { Exec, ExecRequest, ExecStatus } from '../domain/exec.ts'
 import type { Engine } from '../engine/engine.ts'
@@ -62,8 +63,12 @@ export class ExecManager {
   }
 
   /** Starts a command; resolves once it runs. */
-  async start(workerId: string, request: ExecRequest, id: string = newId('exec')): Promise<StartedExec> {
-    const life = await this.#options.workers.life(workerId)
+  async start(
+    workerId: string,
+    request: ExecRequest,
+    { id = newId('exec'), caller = ANYONE }: Making = {},
+  ): Promise<StartedExec> {
+    const life = await this.#options.workers.life(workerId, caller)
     requireFolder(request.working_dir)
     requireUnreserved(request.environment)
     const leave = await life.commands.enter()
@@ -86,21 +91,22 @@ export class ExecManager {
     return view && { exec: view, done: Promise.resolve(view) }
   }
 
-  async get(workerId: string, execId: string): Promise<Exec> {
-    return (await this.#entry(workerId, execId)).view
+  async get(workerId: string, execId: string, caller: Caller = ANYONE): Promise<Exec> {
+    return (await this.#entry(workerId, execId, caller)).view
   }
 
   /** Newest first. */
   async list(
     workerId: string,
     query: { status?: string | undefined; limit?: number | undefined; cursor?: string | undefined },
+    caller: Caller = ANYONE,
   ): Promise<Page<Exec>> {
-    return this.#options.store.execs.list({ ...query, name: await this.#options.workers.recordId(workerId) })
+    return this.#options.store.execs.list({ ...query, name: await this.#options.workers.recordId(workerId, caller) })
   }
 
   /** Ends a command with all that it started; one that has ended stays as it is. */
-  async cancel(workerId: string, execId: string): Promise<Exec> {
-    const { id, view } = await this.#entry(workerId, execId)
+  async cancel(workerId: string, execId: string, caller: Caller = ANYONE): Promise<Exec> {
+    const { id, view } = await this.#entry(workerId, execId, caller)
     const running = this.#running.get(id)
     if (running === undefined) return view
     await running.end('cancelled')
@@ -292,8 +298,8 @@ export class ExecManager {
     return `${uid}:${gid}`
   }
 
-  async #entry(workerId: string, execId: string): Promise<ExecEntry> {
-    const recordId = await this.#options.workers.recordId(workerId)
+  async #entry(workerId: string, execId: string, caller: Caller): Promise<ExecEntry> {
+    const recordId = await this.#options.workers.recordId(workerId, caller)
     const entry = this.#running.get(execId)?.entry ?? (await this.#options.store.execs.get(execId))
     if (entry === undefined || entry.name !== recordId)
       throw new AppError('not_found', `Worker "${workerId}" has no command "${execId}"`)

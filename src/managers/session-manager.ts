@@ -35,6 +35,8 @@ export interface SessionManagerOptions {
 }
 
 interface CleanupOptions {
+  /** Whoever asks; the service itself where absent. */
+  caller?: Caller
   force: boolean
   dryRun: boolean
   /** Why, for the event that tells its end. */
@@ -107,7 +109,8 @@ export class SessionManager {
   /** Ends all that a session has. Repeating it is harmless; calls for one session at once share one cleanup. */
   cleanup(sessionId: string, options: CleanupOptions): Promise<CleanupReport> {
     if (options.dryRun) return this.#plan(sessionId)
-    const key = `${sessionId}\n${options.force}`
+    const { force, caller } = options
+    const key = `${sessionId}\n${force}\n${caller?.owner ?? ''}`
     return this.#cleanups.share(key, () => this.#options.gate.closed(sessionId, () => this.#clean(sessionId, options)))
   }
 
@@ -127,8 +130,10 @@ export class SessionManager {
     }
   }
 
-  async #clean(sessionId: string, { force, reason }: CleanupOptions): Promise<CleanupReport> {
+  async #clean(sessionId: string, { force, reason, caller = ANYONE }: CleanupOptions): Promise<CleanupReport> {
     const { docker, engine, images, log, networks, relics, store, tools, workers } = this.#options
+    // It may have ended, and be another's now, since it was looked whose it is.
+    await store.sessions.ownerFor(sessionId, caller)
     const report: CleanupReport = {
       containers_removed: 0,
       networks_removed: 0,

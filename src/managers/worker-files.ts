@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { posix } from 'node:path'
 import { Readable } from 'node:stream'
 import { extract, type pack } from 'tar-stream'
+import { ANYONE, type Caller } from '../domain/caller.ts'
 import { timestamp } from '../domain/common.ts'
 import type { WorkerFile, WorkerFolder, WrittenFiles } from '../domain/worker-file.ts'
 import type { Engine, PathStat } from '../engine/engine.ts'
@@ -78,8 +79,13 @@ export class WorkerFiles {
   }
 
   /** A file's content, or a folder as a tar. */
-  async read(workerId: string, given: string, signal: AbortSignal): Promise<ReadFile | ReadFolder> {
-    const { containerId } = await this.#container(workerId)
+  async read(
+    workerId: string,
+    given: string,
+    signal: AbortSignal,
+    caller: Caller = ANYONE,
+  ): Promise<ReadFile | ReadFolder> {
+    const { containerId } = await this.#container(workerId, caller)
     const { path, stat } = await this.#locate(containerId, workerPath(given))
     if (stat === undefined) throw notFound(given)
     // It holds what is not the worker's.
@@ -100,8 +106,8 @@ export class WorkerFiles {
   }
 
   /** What lies in a folder, by name. */
-  async list(workerId: string, given: string, signal: AbortSignal): Promise<WorkerFolder> {
-    const { life, containerId } = await this.#container(workerId)
+  async list(workerId: string, given: string, signal: AbortSignal, caller: Caller = ANYONE): Promise<WorkerFolder> {
+    const { life, containerId } = await this.#container(workerId, caller)
     const { path, stat } = await this.#locate(containerId, workerPath(given))
     if (stat === undefined) throw notFound(given)
     if (!stat.isDirectory) {
@@ -162,10 +168,11 @@ export class WorkerFiles {
     given: string,
     content: Readable,
     options: { bytes: number; mode: number; signal: AbortSignal },
+    caller: Caller = ANYONE,
   ): Promise<WrittenFiles> {
     const { bytes, mode, signal } = options
     if (bytes > MAX_WRITE_BYTES) throw tooLarge(given, MAX_WRITE_BYTES)
-    const { life, containerId } = await this.#container(workerId)
+    const { life, containerId } = await this.#container(workerId, caller)
     const place = await this.#place(containerId, given)
     if (place.stat?.isDirectory) throw conflict(`${given} is a folder; write to a file in it, or send a tar`)
     const { base, names } = place
@@ -175,8 +182,14 @@ export class WorkerFiles {
   }
 
   /** Unpacks a tar into a folder: regular files and folders only, as files of the worker's user. */
-  async writeFolder(workerId: string, given: string, content: Readable, signal: AbortSignal): Promise<WrittenFiles> {
-    const { life, containerId } = await this.#container(workerId)
+  async writeFolder(
+    workerId: string,
+    given: string,
+    content: Readable,
+    signal: AbortSignal,
+    caller: Caller = ANYONE,
+  ): Promise<WrittenFiles> {
+    const { life, containerId } = await this.#container(workerId, caller)
     const place = await this.#place(containerId, given)
     if (place.stat !== undefined && !place.stat.isDirectory) throw conflict(`${given} is a file, not a folder`)
     const written: WrittenFiles = { path: place.path, files: 0, bytes: 0 }
@@ -189,8 +202,8 @@ export class WorkerFiles {
     return written
   }
 
-  async #container(workerId: string): Promise<{ life: WorkerLife; containerId: string }> {
-    const life = await this.#workers.life(workerId)
+  async #container(workerId: string, caller: Caller): Promise<{ life: WorkerLife; containerId: string }> {
+    const life = await this.#workers.life(workerId, caller)
     const { containerId } = life.entry
     if (containerId !== null) return { life, containerId }
     throw conflict(`Worker "${workerId}" has no container whose files could be read or written`)

@@ -1,3 +1,4 @@
+import { ANYONE, type Caller } from '../domain/caller.ts'
 import { timestamp } from '../domain/common.ts'
 import { type DiskUse, RefreshWorker, type WorkerHealth, type WorkerStats } from '../domain/worker.ts'
 import type { ContainerState, Engine } from '../engine/engine.ts'
@@ -42,16 +43,16 @@ export class WorkerHealthManager {
     })
   }
 
-  async health(workerId: string): Promise<WorkerHealth> {
+  async health(workerId: string, caller: Caller = ANYONE): Promise<WorkerHealth> {
     const { engine, stats, workers } = this.#options
-    const { status, container_id } = await workers.get(workerId)
+    const { status, container_id } = await workers.get(workerId, caller)
     const state = container_id === null ? undefined : await engine.containers.inspect(container_id)
     const runs = state?.status === 'running' && status === 'running'
     const [disk, use] = await Promise.all([
       runs ? this.#disk(state.id) : null,
       runs ? stats.one(state.id).catch(() => undefined) : undefined,
     ])
-    const life = await workers.life(workerId).catch(() => undefined)
+    const life = await workers.life(workerId, caller).catch(() => undefined)
     const condition = {
       status,
       ageHours: state === undefined ? null : ageHours(state),
@@ -89,12 +90,12 @@ export class WorkerHealthManager {
   }
 
   /** What a worker's container uses, its age and its workspace's disk. */
-  async stats(workerId: string): Promise<WorkerStats> {
+  async stats(workerId: string, caller: Caller = ANYONE): Promise<WorkerStats> {
     const { engine, stats, workers } = this.#options
-    const life = await workers.life(workerId)
+    const life = await workers.life(workerId, caller)
     const { containerId } = life.entry
     if (containerId === null) throw new AppError('conflict', `Worker "${workerId}" has no container`)
-    const [use, state] = await Promise.all([stats.one(workerId), engine.containers.inspect(containerId)])
+    const [use, state] = await Promise.all([stats.one(containerId), engine.containers.inspect(containerId)])
     const disk = state?.status === 'running' ? await this.#disk(state.id) : null
     return { ...use, age_hours: state === undefined ? 0 : ageHours(state), disk }
   }

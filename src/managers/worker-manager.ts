@@ -95,8 +95,9 @@ export class WorkerManager {
     return view && startedOrThrow(view, view.ready_at !== null, `/containers/worker/${view.worker_id}`)
   }
 
-  async get(workerId: string): Promise<Worker> {
-    return (await this.#entry(workerId)).view
+  /** `caller` as everywhere here: the name may be another's since it was looked whose it is. */
+  async get(workerId: string, caller: Caller = ANYONE): Promise<Worker> {
+    return (await this.#entry(workerId, caller)).view
   }
 
   /** Newest first, with how many of them run and what all workers may use. */
@@ -115,29 +116,33 @@ export class WorkerManager {
   }
 
   /** Stops a worker and keeps its container; one that does not run stays as it is. */
-  async stop(workerId: string, graceSeconds: number): Promise<Worker> {
-    return this.#lives.get(workerId)?.stop(graceSeconds) ?? this.get(workerId)
+  async stop(workerId: string, graceSeconds: number, caller: Caller = ANYONE): Promise<Worker> {
+    const life = this.#lives.get(workerId)
+    requireMine(caller, life?.entry)
+    return life?.stop(graceSeconds) ?? this.get(workerId, caller)
   }
 
   restart(workerId: string, caller: Caller = ANYONE): Promise<Worker> {
-    return this.#withLife(workerId, (life) => this.#withRoom(life, caller, () => life.restart(RESTART_GRACE_SECONDS)))
+    return this.#withLife(workerId, caller, (life) =>
+      this.#withRoom(life, caller, () => life.restart(RESTART_GRACE_SECONDS)),
+    )
   }
 
   refresh(workerId: string, options: RefreshWorker, caller: Caller = ANYONE): Promise<Worker> {
-    return this.#withLife(workerId, (life) => this.#withRoom(life, caller, () => life.refresh(options)))
+    return this.#withLife(workerId, caller, (life) => this.#withRoom(life, caller, () => life.refresh(options)))
   }
 
-  pause(workerId: string): Promise<Worker> {
-    return this.#withLife(workerId, (life) => life.pause())
+  pause(workerId: string, caller: Caller = ANYONE): Promise<Worker> {
+    return this.#withLife(workerId, caller, (life) => life.pause())
   }
 
-  resume(workerId: string): Promise<Worker> {
-    return this.#withLife(workerId, (life) => life.resume())
+  resume(workerId: string, caller: Caller = ANYONE): Promise<Worker> {
+    return this.#withLife(workerId, caller, (life) => life.resume())
   }
 
   /** Makes an image of a worker's root file system, without its workspace and other mounts. */
-  snapshot(workerId: string, name: string): Promise<Snapshot> {
-    return this.#withLife(workerId, (life) => {
+  snapshot(workerId: string, name: string, caller: Caller = ANYONE): Promise<Snapshot> {
+    return this.#withLife(workerId, caller, (life) => {
       this.#options.gate.admit(life.entry.sessionId || undefined)
       return takeSnapshot(this.#options, life.entry, name)
     })
@@ -155,7 +160,6 @@ export class WorkerManager {
   ): Promise<void> {
     const { engine, store, volumes } = this.#options
     const life = this.#lives.get(workerId)
-    // The name may be another's since it was looked whose it is.
     requireMine(caller, life?.entry)
     if (life !== undefined) {
       try {
@@ -176,18 +180,19 @@ export class WorkerManager {
   }
 
   /** The life of a worker that has a container, for what acts inside it. */
-  async life(workerId: string): Promise<WorkerLife> {
+  async life(workerId: string, caller: Caller = ANYONE): Promise<WorkerLife> {
     const life = this.#lives.get(workerId)
+    requireMine(caller, life?.entry)
     if (life !== undefined) return life
-    await this.#entry(workerId)
+    await this.#entry(workerId, caller)
     throw new AppError('conflict', `Worker "${workerId}" has no container`, {
       hint: `Start it with POST /containers/worker/${workerId}/ensure.`,
     })
   }
 
   /** Id under which a worker's output and records are kept. */
-  async recordId(workerId: string): Promise<string> {
-    return (await this.#entry(workerId)).id
+  async recordId(workerId: string, caller: Caller = ANYONE): Promise<string> {
+    return (await this.#entry(workerId, caller)).id
   }
 
   /** Workers of a session that have a container, or are getting one. */
@@ -402,17 +407,18 @@ export class WorkerManager {
     }
   }
 
-  async #withLife<T>(workerId: string, work: (life: WorkerLife) => Promise<T>): Promise<T> {
-    return work(await this.life(workerId))
+  async #withLife<T>(workerId: string, caller: Caller, work: (life: WorkerLife) => Promise<T>): Promise<T> {
+    return work(await this.life(workerId, caller))
   }
 
   #live(): WorkerLife[] {
     return [...this.#lives.values()].filter((life) => LIVE.has(life.entry.view.status) || this.#returning.has(life))
   }
 
-  async #entry(workerId: string): Promise<WorkerEntry> {
+  async #entry(workerId: string, caller: Caller): Promise<WorkerEntry> {
     const entry = this.#lives.get(workerId)?.entry ?? (await this.#options.store.workers.find(workerId, DELETED))
     if (entry === undefined || entry.status === DELETED) throw unknownResource('worker', workerId)
+    requireMine(caller, entry)
     return entry
   }
 }

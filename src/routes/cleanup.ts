@@ -37,7 +37,7 @@ export const cleanupRoutes: FastifyPluginAsyncZod<CleanupRoutesOptions> = async 
     },
     async (request) => {
       const { session_id, force, dry_run } = request.body
-      return sessions.cleanup(session_id, { force, dryRun: dry_run })
+      return sessions.cleanup(session_id, { force, dryRun: dry_run, caller: request.caller })
     },
   )
 

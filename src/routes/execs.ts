@@ -60,7 +60,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
       const { worker_id } = request.params
       const { exec, done } = await idempotency.once(keyedCall(request, `execInWorker ${worker_id}`), {
         newId: () => newId('exec'),
-        make: (id) => execs.start(worker_id, request.body, id),
+        make: (id) => execs.start(worker_id, request.body, { id, caller: request.caller }),
         find: (id) => execs.started(id),
       })
       reply.header('location', `/containers/worker/${worker_id}/exec/${exec.exec_id}`)
@@ -88,7 +88,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
         response: { 200: ExecPage, ...problems(400, 404) },
       },
     },
-    async (request) => execs.list(request.params.worker_id, request.query),
+    async (request) => execs.list(request.params.worker_id, request.query, request.caller),
   )
 
   app.get(
@@ -106,7 +106,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
     },
     async (request, reply) => {
       const { worker_id, exec_id } = request.params
-      const exec = await execs.get(worker_id, exec_id)
+      const exec = await execs.get(worker_id, exec_id, request.caller)
       if (wantsEvents(request, request.query.follow)) return stream(request, reply, worker_id, exec_id)
       return reply.code(200).send(exec)
     },
@@ -124,7 +124,7 @@ export const execRoutes: FastifyPluginAsyncZod<ExecRoutesOptions> = async (
         response: { 200: Exec, ...problems(404, 502, 503) },
       },
     },
-    async (request) => execs.cancel(request.params.worker_id, request.params.exec_id),
+    async (request) => execs.cancel(request.params.worker_id, request.params.exec_id, request.caller),
   )
 
   async function stream(request: FastifyRequest, reply: FastifyReply, workerId: string, id: string) {

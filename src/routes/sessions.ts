@@ -76,7 +76,7 @@ export const sessionRoutes: FastifyPluginAsyncZod<{ sessions: SessionManager }> 
     },
     async (request) => {
       const { force = false, dry_run = false } = request.query
-      return sessions.cleanup(request.params.session_id, { force, dryRun: dry_run })
+      return sessions.cleanup(request.params.session_id, { force, dryRun: dry_run, caller: request.caller })
     },
   )
 }

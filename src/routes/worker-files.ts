@@ -44,7 +44,8 @@ export const workerFileRoutes: FastifyPluginAsyncZod<WorkerFileRoutesOptions> = 
         response: { 200: WorkerFolder, ...problems(400, 403, 404, 409, 413, 502, 503) },
       },
     },
-    async (request, reply) => files.list(request.params.worker_id, request.query.path, callerSignal(reply, closing)),
+    async (request, reply) =>
+      files.list(request.params.worker_id, request.query.path, callerSignal(reply, closing), request.caller),
   )
 
   app.get(
@@ -66,7 +67,7 @@ export const workerFileRoutes: FastifyPluginAsyncZod<WorkerFileRoutesOptions> = 
     },
     async (request, reply) => {
       const { worker_id, '*': path } = request.params
-      const read = await files.read(worker_id, path, callerSignal(reply, closing))
+      const read = await files.read(worker_id, path, callerSignal(reply, closing), request.caller)
       reply.serializer((payload) => payload as string)
       if (read.type === 'folder') return reply.type(TAR).send(read.content as never)
       return reply
@@ -95,7 +96,7 @@ export const workerFileRoutes: FastifyPluginAsyncZod<WorkerFileRoutesOptions> = 
       const signal = callerSignal(reply, closing)
       const content = request.body instanceof Readable ? request.body : Readable.from([])
       const isTar = (request.headers['content-type'] ?? '').split(';')[0]?.trim() === TAR
-      if (isTar) return reply.code(201).send(await files.writeFolder(worker_id, path, content, signal))
+      if (isTar) return reply.code(201).send(await files.writeFolder(worker_id, path, content, signal, request.caller))
       const length = request.headers['content-length']
       if (length === undefined && request.headers['transfer-encoding'] !== undefined) {
         throw new AppError('validation_failed', 'A file is written with a Content-Length', {
@@ -103,7 +104,7 @@ export const workerFileRoutes: FastifyPluginAsyncZod<WorkerFileRoutesOptions> = 
         })
       }
       const options = { bytes: Number(length ?? 0), mode: Number.parseInt(request.query.mode, 8), signal }
-      return reply.code(201).send(await files.write(worker_id, path, content, options))
+      return reply.code(201).send(await files.write(worker_id, path, content, options, request.caller))
     },
   )
 }

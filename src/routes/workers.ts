@@ -143,7 +143,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: Worker, ...problems(404) },
       },
     },
-    async (request) => workers.get(request.params.worker_id),
+    async (request) => workers.get(request.params.worker_id, request.caller),
   )
 
   app.post(
@@ -159,7 +159,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: Worker, ...problems(400, 404, 409, 502, 503) },
       },
     },
-    async (request) => workers.stop(request.params.worker_id, request.body.timeout_seconds),
+    async (request) => workers.stop(request.params.worker_id, request.body.timeout_seconds, request.caller),
   )
 
   app.post(
@@ -223,7 +223,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: Worker, ...problems(404, 409, 502, 503) },
       },
     },
-    async (request) => workers.pause(request.params.worker_id),
+    async (request) => workers.pause(request.params.worker_id, request.caller),
   )
 
   app.post(
@@ -238,7 +238,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: Worker, ...problems(404, 409, 502, 503) },
       },
     },
-    async (request) => workers.resume(request.params.worker_id),
+    async (request) => workers.resume(request.params.worker_id, request.caller),
   )
 
   app.post(
@@ -260,7 +260,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
       const { name } = request.body
       const snapshot = await idempotency.once(keyedCall(request, `snapshotWorker ${worker_id}`), {
         newId: () => newId('snapshot'),
-        make: (id) => workers.snapshot(worker_id, name ?? id),
+        make: (id) => workers.snapshot(worker_id, name ?? id, request.caller),
         find: (id) => workers.snapshotOf(worker_id, name ?? id),
       })
       return reply.code(201).send(snapshot)
@@ -282,9 +282,9 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
     },
     async (request, reply) => {
       const { worker_id } = request.params
-      const id = await workers.recordId(worker_id)
+      const id = await workers.recordId(worker_id, request.caller)
       const final = async () => {
-        const worker = await workers.get(worker_id)
+        const worker = await workers.get(worker_id, request.caller)
         return LIVE.has(worker.status) ? undefined : worker
       }
       return sendLogs(request, reply, request.query, { logs, id, final, closing })
@@ -303,7 +303,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: WorkerStats, ...problems(404, 409) },
       },
     },
-    async (request) => workerHealth.stats(request.params.worker_id),
+    async (request) => workerHealth.stats(request.params.worker_id, request.caller),
   )
 
   app.get(
@@ -318,7 +318,7 @@ export const workerRoutes: FastifyPluginAsyncZod<WorkerRoutesOptions> = async (
         response: { 200: WorkerHealth, ...problems(404) },
       },
     },
-    async (request) => workerHealth.health(request.params.worker_id),
+    async (request) => workerHealth.health(request.params.worker_id, request.caller),
   )
 }
 

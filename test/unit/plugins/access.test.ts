@@ -180,6 +180,30 @@ describe("what is another's", () => {
     expect((await anna('GET', '/sessions/annas')).body.relics).toHaveLength(1)
   })
 
+  it('is looked at again when it is acted on: names may have changed hands', async () => {
+    const { workers, execs, files, workerHealth, sessions } = service.services
+    const stranger = CALLERS['bert'] as Caller
+    const name = 'annas-worker'
+    const { signal } = new AbortController()
+    const acts: (() => Promise<unknown>)[] = [
+      () => workers.get(name, stranger),
+      () => workers.stop(name, 0, stranger),
+      () => workers.restart(name, stranger),
+      () => workers.pause(name, stranger),
+      () => workers.resume(name, stranger),
+      () => workers.snapshot(name, 'theirs', stranger),
+      () => workers.remove(name, { caller: stranger }),
+      () => execs.list(name, {}, stranger),
+      () => files.list(name, '.', signal, stranger),
+      () => files.read(name, 'x', signal, stranger),
+      () => workerHealth.health(name, stranger),
+      () => workerHealth.stats(name, stranger),
+      () => sessions.cleanup('annas', { force: true, dryRun: false, caller: stranger }),
+    ]
+    for (const act of acts) await expect(act(), String(act)).rejects.toMatchObject({ code: 'not_found' })
+    expect((await anna('GET', `/containers/worker/${name}`)).body.status).toBe('running')
+  })
+
   it('is in no list, sum or event', async () => {
     await bert('POST', '/containers/tool/execute', run('berts'))
     for (const url of ['/containers/tool', '/containers/relic', '/containers/worker', '/sessions']) {
