@@ -14,6 +14,7 @@ export interface AuditEntry {
   token_id: string | null
   owner: string | null
   role: string | null
+  /** The one that the session token is bound to; null with a key. */
   session: string | null
   /** The operation's name (operationId). */
   route: string
@@ -21,7 +22,7 @@ export interface AuditEntry {
   /** The path, without a query. */
   resource: string
   decision: 'allow' | 'deny'
-  /** What decided: `role`, `ownership`, `policy_denied:<rule>`, `rate_limit`; null where nothing had to. */
+  /** What decided: `key`, `role`, `ownership`, `policy_denied:<rule>`, `rate_limit`, `quota`; null where nothing had to. */
   rule: string | null
   /** HTTP status of the answer, in the line that tells the outcome; null in the line before it. */
   status: number | null

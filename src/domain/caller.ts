@@ -60,7 +60,7 @@ export interface Caller {
   readonly limits: CallerLimits
 }
 
-/** Callers that nobody tells apart: on loopback, where the operator gave out no keys. */
+/** Callers that nobody tells apart: where the operator gave out no keys. */
 export const ANYONE: Caller = {
   owner: null,
   keyId: null,

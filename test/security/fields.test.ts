@@ -3,7 +3,7 @@
  * each spelling, nesting and repetition, wherever a caller's object comes in. Each is a 400, and nothing of
  * it is seen on the recorded socket; a control shows that it would have been.
  *
- * SECURITY_FIELDS sets about how many of all cases are taken (8,000; all of them with `--full`), evenly and
+ * SECURITY_FIELDS sets about how many of all cases are taken (6,000; 100,000 with `--full`), evenly and
  * from a place that SECURITY_SEED moves.
  */
 import { once } from 'node:events'
