@@ -73,10 +73,10 @@ module.exports = {
       to: { path: packages('dockerode', '@types/dockerode', 'docker-modem') },
     },
     {
-      name: 'undici-serves-the-engine-and-the-door',
-      comment: 'undici carries the long streams of the Docker adapter, and HTTP through the door into a container.',
+      name: 'undici-serves-the-engine',
+      comment: 'undici carries the long streams of the Docker adapter.',
       severity: 'error',
-      from: { path: '^src/', pathNot: '^src/(engine/docker/|managers/(door|health-poller)[.]ts$)' },
+      from: { path: '^src/', pathNot: '^src/engine/docker/' },
       to: { path: packages('undici') },
     },
     {

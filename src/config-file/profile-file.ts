@@ -137,6 +137,8 @@ function checked(profile: Profile, { credentials }: Surroundings): Profile {
   const refuse = (why: string) => new ConfigError(`CO_CONFIG: profile "${profile.name}": ${why}`)
   if (profile.networks.has('egress') && profile.egress === undefined)
     throw refuse('the network "egress" needs "egress" with its hosts')
+  if (profile.egress !== undefined && !profile.networks.has('egress'))
+    throw refuse('"egress" is for nothing where "networks" does not have it: add "egress" there')
   const unknown = profile.credentials?.find((name) => !credentials.includes(name))
   if (unknown !== undefined) throw refuse(`there is no credential set "${unknown}"`)
   return profile

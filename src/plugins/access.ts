@@ -12,7 +12,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     caller: Caller
     /** It named something that the caller does not see. */
-    isForeign: boolean
+    isUnseen: boolean
   }
 }
 
@@ -44,7 +44,7 @@ const BEARER = /^bearer +([\x21-\x7e]+)$/i
 export const access = fp<AccessOptions>(async (app, { authenticator, owners }) => {
   // Set by the first hook, before anyone reads it.
   app.decorateRequest('caller', null as unknown as Caller)
-  app.decorateRequest('isForeign', false)
+  app.decorateRequest('isUnseen', false)
   const routes: RouteOptions[] = []
   app.addHook('onRoute', (route) => {
     routes.push(route)
@@ -140,7 +140,7 @@ async function requireOwn(request: FastifyRequest, { kind, in: place, field, ...
       mayBeGone: may.mayBeGone === true,
     })
   } catch (error) {
-    request.isForeign = error instanceof AppError && error.code === 'not_found'
+    request.isUnseen = error instanceof AppError && error.code === 'not_found'
     throw error
   }
 }

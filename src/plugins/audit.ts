@@ -80,8 +80,10 @@ export const audit = fp<AuditOptions>(async (app, { log }) => {
 })
 
 function ruleOf(request: FastifyRequest, error: unknown): string | undefined {
-  if (request.isForeign) return 'ownership'
+  if (request.isUnseen) return 'ownership'
   if (!(error instanceof AppError)) return undefined
+  // Nobody had been asked who they are: it is the name or the page that was refused.
+  if (error.code === 'forbidden' && request.caller === null) return 'host'
   if (error.code === 'policy_denied') return `policy_denied:${error.details.rule}`
   return RULES[error.code]
 }

@@ -52,6 +52,10 @@ export const openapi = fp(async (app) => {
       tags: [
         { name: 'Tools', description: 'One container per call, gone when it ends' },
         { name: 'Relics', description: 'Services that live as long as their session' },
+        {
+          name: 'Workers',
+          description: 'Long-running containers with a workspace, and the commands and files in them',
+        },
         { name: 'Sessions', description: 'What containers share: a network, a lifetime' },
         { name: 'Stats', description: 'What containers use' },
         { name: 'Cleanup', description: 'Leaving nothing behind' },

@@ -76,11 +76,11 @@ interface Details {
 const inspect = (id: string) => askEngine<Details>('GET', `/containers/${id}/json`)
 
 describe('row 24: labels of images that spoof ours', () => {
-  const SPOOFED: readonly Kind[] = ['tool', 'relic', 'worker', 'network', 'volume', 'toolbox', 'image']
+  const SPOOFED: readonly Kind[] = ['tool', 'relic', 'worker']
 
   it('become a container’s only where they are not ours', async () => {
     const victim = newSession('victim')
-    for (const kind of SPOOFED.slice(0, 3)) {
+    for (const kind of SPOOFED) {
       const fields = {
         instance: '00000000-0000-4000-8000-000000000000',
         kind,
@@ -142,7 +142,6 @@ describe('row 24: labels of images that spoof ours', () => {
     for (const id of strangers) expect((await wall.service.engine.containers.inspect(id))?.status, id).toBe('created')
     expect((await wall.service.engine.images.inspect(theirs))?.id).toBe(theirImage)
     await report('Images that spoof labels (row 24)', {
-      kinds: SPOOFED.length,
       strangers: strangers.length,
       'foreign deletes': 0,
     })

@@ -210,6 +210,11 @@ profiles:
     expect(await refusal('profiles: { out: { extends: strict, networks: [egress] } }')).toMatch(/"out".*hosts/)
   })
 
+  it('is refused with hosts and without the network that leads to them', async () => {
+    const file = 'profiles: { out: { extends: strict, egress: { hosts: [a.b] } } }'
+    expect(await refusal(file)).toMatch(/"out".*"networks"/)
+  })
+
   it('is refused with a credential set that there is not, also one of its base', async () => {
     const sets = 'credentials: { git: {} }\n'
     expect(await refusal(`${sets}profiles: { x: { extends: strict, credentials: [git, cloud] } }`)).toContain('"cloud"')
