@@ -11,7 +11,7 @@ const BOMBS = `${SECURITY}/bombs.test.ts`
 const BEHAVIOUR = `${SECURITY}/behaviour.test.ts`
 const MOUNTS = `${SECURITY}/mounts.test.ts`
 const IMAGES = `${SECURITY}/images.test.ts`
-const HOST = 'test/integration/host-isolation.test.ts'
+const HOST = 'test/security/host-isolation.test.ts'
 const REFUSED = 'refuses row $row'
 
 /** By row: the file, and words of the test's name. */
