@@ -17,6 +17,7 @@ import { openapi } from './plugins/openapi.ts'
 import { answerFrameworkError, problemDetails } from './plugins/problems.ts'
 import { rateLimits } from './plugins/rate-limits.ts'
 import { requestBounds } from './plugins/request-bounds.ts'
+import { revocation } from './plugins/revocation.ts'
 import { streamBounds } from './plugins/stream-bounds.ts'
 import { isWebSocket, webSockets } from './plugins/web-sockets.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
@@ -35,6 +36,7 @@ import { type WorkerRoutesOptions, workerRoutes } from './routes/workers.ts'
 const BODY_BYTES = 1024 * 1024
 const REQUESTS_PER_MINUTE = 6_000
 const CHECK_CONNECTIONS_MS = 5_000
+const CALL_LISTENERS = 30
 const LAST_ANSWERS_MS = 2_000
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
@@ -119,6 +121,8 @@ export async function buildApp({
   const answering = new Set<ServerResponse>()
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
+    // Each plugin that follows a call listens for its end.
+    reply.raw.setMaxListeners(CALL_LISTENERS)
     answering.add(reply.raw)
     reply.raw.once('close', () => answering.delete(reply.raw))
   })
@@ -148,6 +152,7 @@ export async function buildApp({
   await app.register(requestBounds, { limits })
   await app.register(hostCheck, { allowedHosts })
   await app.register(access, { authenticator: keys, owners: services.owners })
+  await app.register(revocation, { authenticator: keys })
   await app.register(rateLimits, { requestsPerMinute })
   await app.register(audit, { log: auditLog })
   await app.register(jsonBody)

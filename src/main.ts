@@ -48,6 +48,11 @@ async function main(): Promise<void> {
     log.info({ event: 'service.stopped' }, 'stopped')
   })
 
+  if (!config.loopback && config.keysFile === undefined)
+    log.warn(
+      { event: 'service.unauthenticated', host: config.host },
+      'whoever reaches this address may do everything: no keys are asked for (CO_ALLOW_UNAUTHENTICATED)',
+    )
   await services.begin()
   const address = await app.listen({ host: config.host, port: config.port })
   log.info(

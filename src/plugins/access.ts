@@ -80,13 +80,18 @@ function accessOf(request: FastifyRequest): Access {
   return request.routeOptions.config.access ?? { scopes: [] }
 }
 
+/** The key or token that a call came with, known or not. */
+export function bearerOf({ headers }: FastifyRequest): string | undefined {
+  return BEARER.exec(headers.authorization ?? '')?.[1]
+}
+
 async function callerOf(
   request: FastifyRequest,
   declared: Access,
   authenticator: Authenticator | undefined,
 ): Promise<Caller> {
   if (authenticator === undefined) return ANYONE
-  const [, bearer] = BEARER.exec(request.headers.authorization ?? '') ?? []
+  const bearer = bearerOf(request)
   const caller = bearer === undefined ? undefined : await authenticator.authenticate(bearer)
   if (caller !== undefined) return caller
   if (declared === 'public') return NOBODY

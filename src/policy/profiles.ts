@@ -117,7 +117,7 @@ export function requireNetwork(profile: Profile, network: NetworkClass): void {
   if (profile.networks.has(network)) return
   throw new AppError('policy_denied', `Profile "${profile.name}" does not allow the network "${network}"`, {
     rule: 'network',
-    hint: `Use one of: ${[...profile.networks].join(', ')}. An operator can add a profile with "${network}" in the file that CO_CONFIG names.`,
+    hint: `Use one of: ${[...profile.networks].join(', ')}. An operator can give a profile "${network}" in the file that CO_CONFIG names, where the limits of the key allow it.`,
   })
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
+import { chmod, mkdir, open } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { timestamp } from '../domain/common.ts'
 import type { Exec, ExecRequest } from '../domain/exec.ts'
@@ -90,6 +90,7 @@ export class Store {
     }
     const lease = Lease.take(folder)
     try {
+      await keepPrivate(join(folder, 'store.sqlite'))
       const { database, kept } = await openOrBegin(join(folder, 'store.sqlite'), onCorrupt)
       const store = new Store(folder, database, lease, { ...(await instanceOf(folder, database)), setAside: kept })
       if (kept !== undefined || store.needsRebuild)
@@ -119,6 +120,17 @@ export class Store {
     await this.spools.close()
     await this.#database.destroy()
     this.#lease.release()
+  }
+}
+
+/** A folder that was there before may be open to others: what is in the store is not for them. */
+async function keepPrivate(path: string): Promise<void> {
+  // SQLite gives the files beside it the mode that it has.
+  await (await open(path, 'a', 0o600)).close()
+  for (const file of [path, `${path}-wal`, `${path}-shm`]) {
+    await chmod(file, 0o600).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error
+    })
   }
 }
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ANYONE } from '../../../src/domain/caller.ts'
@@ -92,4 +92,19 @@ describe('closing a store', () => {
     expect(await collect(again.spools.read('exec_1'))).toMatchObject([{ text: 'pending' }])
     await again.close()
   })
+})
+
+it('is for its own user alone, also in a folder that was open to others', async () => {
+  const open = join(await temporaryFolder(), 'open')
+  await mkdir(open, { mode: 0o755 })
+  await chmod(open, 0o755)
+  await writeFile(join(open, 'store.sqlite'), '', { mode: 0o644 })
+  const store = await Store.open(open)
+  const modes = await Promise.all(
+    ['store.sqlite', 'store.sqlite-wal', 'store.sqlite-shm'].map(
+      async (name) => (await stat(join(open, name))).mode & 0o777,
+    ),
+  )
+  await store.close()
+  expect(modes).toEqual([0o600, 0o600, 0o600])
 })
