@@ -136,8 +136,14 @@ it('lets a key be rotated with an overlap, and revoked within a second', async (
   const second = (await command('keys', 'rotate', first.split('_')[1] ?? '', '--overlap', '1h')).stdout.trim()
   await settled(second)
   for (const key of [first, second]) expect((await client(key).get(`/sessions/${session}`)).status).toBe(200)
+  const events = await fetch(`${service.url}/events`, { headers: { authorization: `Bearer ${first}` } })
+  expect(events.status).toBe(200)
+  const cutOff = events.text().then(
+    () => 'ended',
+    () => 'cut off',
+  )
   await command('keys', 'revoke', first.split('_')[1] ?? '')
-  await sleep(1_000)
+  expect(await Promise.race([cutOff, sleep(1_000, 'goes on')])).toBe('cut off')
   expect((await client(first).get(`/sessions/${session}`)).status).toBe(401)
   expect((await client(second).delete(`/sessions/${session}`)).status).toBe(200)
 })
