@@ -93,7 +93,10 @@ async function killedAt(point: Failpoint, { load, random, service }: Trial): Pro
 /** What makes the service come by a point, beside the runs. */
 function disturbancesFor(point: Failpoint, { disturbances }: Load) {
   const { relic, brokenRelic, worker, exec, shortExec, refresh, cleanup } = disturbances
-  if (point === 'relic.undo') return [brokenRelic]
+  // Its name has to be free: a relic that runs would keep it.
+  if (point === 'relic.undo') return [brokenRelic, cleanup]
+  // Of one that is new: what runs is as it was asked for.
+  if (point === 'worker.ready') return [worker, cleanup]
   if (point.startsWith('relic.') || point.startsWith('network.')) return [relic, cleanup]
   if (point.startsWith('worker.re') || point === 'worker.halted') return [worker, refresh]
   if (point.startsWith('worker.') || point.startsWith('process.') || point === 'volume.created')
