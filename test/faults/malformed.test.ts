@@ -97,7 +97,10 @@ it(`holds against ${REPLIES} malformed replies (seed ${SEED})`, async () => {
         const call = CALLS[number % CALLS.length] as EngineCall
         const wrong = random.between(0, call.replies.length - 1)
         const replies = call.replies.map((reply, at) => (at === wrong ? mutated(reply, random) : golden(reply)))
-        const { outcome, problem } = await play(sideOf(lane, call), call, replies)
+        const side = sideOf(lane, call)
+        let { outcome, problem } = await play(side, call, replies)
+        // The adapter asks for signs of life by itself, too, and may have got this ping's answer.
+        if (call.name === 'ping' && problem !== undefined) ({ outcome, problem } = await play(side, call, replies))
         if (outcome === 'success') successes.add(call.name)
         else failures.add(call.name)
         if (problem !== undefined)
