@@ -51,7 +51,7 @@ const LANES = 16
 /** Memory, where the machine shows it as a folder: a disk would make each request wait for its writes. */
 const DATA_ROOT = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
 /** What may grow from round to round without being a leak, for all of them. */
-const SPARE_BYTES = 48 * 1024 * 1024
+const SPARE_BYTES = 64 * 1024 * 1024
 /** What callers can provoke, and is none of the service's faults. */
 const PROVOKED = new Set(['health_check_timeout'])
 
