@@ -34,8 +34,3 @@ export function reachOf(role: Role): Caller['reach'] {
 export function scopeBeyond(role: Role, scopes: readonly Scope[]): Scope | undefined {
   return scopes.find((scope) => !SCOPES_OF[role].includes(scope))
 }
-
-/** Whether a caller may make session tokens: services and operators, and never by a session token itself. */
-export function mayMint({ role, session, keyId }: Caller): boolean {
-  return keyId !== null && session === undefined && (role === 'service' || role === 'ops')
-}

@@ -1,13 +1,11 @@
-import type { Caller, Scope } from '../domain/caller.ts'
+import { type Caller, mayMint, type Scope } from '../domain/caller.ts'
 import { timestamp } from '../domain/common.ts'
+import { DEFAULT_TOKEN_SECONDS, MAX_TOKEN_SECONDS } from '../domain/session-token.ts'
 import { AppError } from '../errors.ts'
 import type { SessionTokens } from '../store/session-tokens.ts'
 import type { KeyRing } from './key-ring.ts'
-import { mayMint, TOKEN_SCOPES } from './roles.ts'
+import { TOKEN_SCOPES } from './roles.ts'
 import { credentialId, isCredential, makeCredential, TOKEN_PREFIX } from './secrets.ts'
-
-const MAX_TOKEN_SECONDS = 86_400
-const DEFAULT_TOKEN_SECONDS = 3_600
 
 export interface MintRequest {
   caller: Caller

@@ -99,3 +99,8 @@ export interface Making {
   id?: string
   caller?: Caller
 }
+
+/** Whether a caller may make session tokens: services and operators, and never by a session token itself. */
+export function mayMint({ role, session, keyId }: Caller): boolean {
+  return keyId !== null && session === undefined && (role === 'service' || role === 'ops')
+}

@@ -2,12 +2,15 @@ import { z } from 'zod'
 import { SCOPES } from './caller.ts'
 import { named, Timestamp } from './common.ts'
 
+export const MAX_TOKEN_SECONDS = 86_400
+export const DEFAULT_TOKEN_SECONDS = 3_600
+
 const Scope = z.enum(SCOPES)
 
 export const MakeSessionToken = named(
   'MakeSessionToken',
   z.strictObject({
-    ttl_seconds: z.number().int().min(1).max(86_400).default(3_600),
+    ttl_seconds: z.number().int().min(1).max(MAX_TOKEN_SECONDS).default(DEFAULT_TOKEN_SECONDS),
     scopes: z
       .array(Scope)
       .min(1)

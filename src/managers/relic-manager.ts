@@ -5,12 +5,11 @@ import type { Relic, RelicHealth, StartRelic } from '../domain/relic.ts'
 import type { ContainerState, EngineInfo } from '../engine/engine.ts'
 import { AppError, unknownResource } from '../errors.ts'
 import { profileFor } from '../policy/caller-profile.ts'
-import { requireWithin } from '../policy/limits.ts'
 import { type Profiles, requireNetwork } from '../policy/profiles.ts'
 import type { ListFilter } from '../store/records.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
-import { requireCores, requireMemory } from './host-limits.ts'
+import { requireResources } from './host-limits.ts'
 import { containerName, newId } from './names.ts'
 import { startedOrThrow } from './outcome.ts'
 import type { RelicDecision } from './relic-blueprint.ts'
@@ -229,19 +228,11 @@ export class RelicManager {
 
   #decide(request: StartRelic, limits?: CallerLimits): RelicDecision {
     const { images, profiles, volumes, engineInfo } = this.#options
-    const { memory_mb, cpu_limit, timeout_seconds, pids_limit } = request.resource_limits
     const profile = profileFor(profiles, 'relic', request.profile, limits)
     requireNetwork(profile, profile.egress === undefined ? 'session' : 'egress')
     requireCallerLabels(request.labels)
     images.requireAllowed(request, profile)
-    requireCores(engineInfo, cpu_limit, 'resource_limits.cpu_limit')
-    requireMemory(engineInfo, memory_mb * 1024 ** 2)
-    requireWithin(profile, {
-      memoryMegabytes: memory_mb,
-      cpus: cpu_limit,
-      timeoutSeconds: timeout_seconds,
-      pids: pids_limit,
-    })
+    requireResources(engineInfo, profile, request.resource_limits)
     if (request.gpu !== undefined) requireGpu(engineInfo, profile)
     return { profile, volumes: volumes.within(profile.hostRoots).decide(request.volumes) }
   }

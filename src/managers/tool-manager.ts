@@ -14,14 +14,13 @@ import type { ContainerState, EngineInfo } from '../engine/engine.ts'
 import { AppError, messageOf, unknownResource } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { profileFor } from '../policy/caller-profile.ts'
-import { requireWithin } from '../policy/limits.ts'
 import { type Profiles, requireNetwork } from '../policy/profiles.ts'
 import { toolEnvironment } from '../policy/tool-environment.ts'
 import { mountOf } from '../policy/volumes.ts'
 import type { ListFilter } from '../store/records.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
-import { requireCores, requireMemory } from './host-limits.ts'
+import { requireResources } from './host-limits.ts'
 import { newId } from './names.ts'
 import { type Release, RunQueue, type WaitingRun } from './queue.ts'
 import { beginLog } from './run-output.ts'
@@ -333,19 +332,11 @@ export class ToolManager {
   /** Everything that can be refused without asking the engine. */
   #decide(request: ExecuteTool, executionId: string, limits?: CallerLimits): ToolDecision {
     const { images, profiles, volumes, engineInfo } = this.#options
-    const { memory_mb, cpu_limit, timeout_seconds, pids_limit } = request.resource_limits
     const profile = profileFor(profiles, 'tool', request.profile, limits)
     requireNetwork(profile, request.network_mode)
     requireCallerLabels(request.labels)
     images.requireAllowed(request, profile)
-    requireCores(engineInfo, cpu_limit, 'resource_limits.cpu_limit')
-    requireMemory(engineInfo, memory_mb * 1024 ** 2)
-    requireWithin(profile, {
-      memoryMegabytes: memory_mb,
-      cpus: cpu_limit,
-      timeoutSeconds: timeout_seconds,
-      pids: pids_limit,
-    })
+    requireResources(engineInfo, profile, request.resource_limits)
     if (request.gpu !== undefined) requireGpu(engineInfo, profile)
     toolEnvironment(request, executionId)
     const decisions = volumes.within(profile.hostRoots).decide(request.volumes)

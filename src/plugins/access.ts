@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Access, OwnedField, RestrictedAccess } from '../domain/access.ts'
-import { ANYONE, type Caller } from '../domain/caller.ts'
+import { ANYONE, type Caller, mayMint } from '../domain/caller.ts'
 import { AppError } from '../errors.ts'
 
 declare module 'fastify' {
@@ -121,7 +121,8 @@ function requireRights(caller: Caller, { scopes, reach, keysOnly, mints }: Restr
   if (keysOnly && caller.session !== undefined) {
     throw new AppError('forbidden', 'A session token does not set how long its session lasts and what it may have')
   }
-  if (mints && (caller.session !== undefined || !['service', 'ops'].includes(caller.role))) {
+  // Where callers show no keys, whoever makes tokens says so.
+  if (mints && caller.keyId !== null && !mayMint(caller)) {
     throw new AppError('forbidden', 'Session tokens are made by keys with the role service or ops')
   }
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { mayMint, reachOf, scopeBeyond, scopesOf } from '../../../src/access/roles.ts'
-import { type Caller, ROLES, SCOPES } from '../../../src/domain/caller.ts'
+import { reachOf, scopeBeyond, scopesOf } from '../../../src/access/roles.ts'
+import { type Caller, mayMint, ROLES, SCOPES } from '../../../src/domain/caller.ts'
 
 const AGENT = ['run', 'relic', 'worker', 'exec', 'files', 'stats']
 
