@@ -6,6 +6,7 @@ import { ROLES, SCOPES } from '../domain/caller.ts'
 import { Name } from '../domain/common.ts'
 import { ConfigError, messageOf } from '../errors.ts'
 import { FileLock } from '../store/file-lock.ts'
+import { syncFolder } from '../sync-folder.ts'
 import { KeyLimits } from './key-limits.ts'
 import { scopeBeyond } from './roles.ts'
 import { CREDENTIAL_ID } from './secrets.ts'
@@ -143,16 +144,6 @@ async function makeFolder(path: string): Promise<void> {
     await mkdir(path, { mode: 0o700 })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-  }
-}
-
-/** The new name lasts beyond a loss of power. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path)
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
   }
 }
 

@@ -3,6 +3,7 @@ import { type FileHandle, mkdir, open, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { timestamp } from '../domain/common.ts'
 import { AppError, ConfigError, messageOf } from '../errors.ts'
+import { syncFolder } from '../sync-folder.ts'
 import { auditFiles, fileName, firstSeqOf, walkFile } from './audit-file.ts'
 import { type AuditEntry, bounded, encodeLine, GENESIS, type Link, type MendedEntry } from './audit-line.ts'
 
@@ -278,14 +279,4 @@ async function lastLink(folder: string, names: readonly string[]): Promise<Link>
     if (last !== undefined) return last
   }
   return GENESIS
-}
-
-/** The name of a new file lasts beyond a loss of power. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path)
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
 }
