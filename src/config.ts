@@ -37,6 +37,10 @@ export interface Config {
   readonly sessionSubnets: string
   readonly maxConcurrentRuns: number
   readonly queueLimit: number
+  /** Containers parked ahead of need at most; 0 for none. */
+  readonly poolMax: number
+  /** Of the memory limits of those together. */
+  readonly poolMegabytes: number
   readonly allowedImages: readonly string[]
   readonly allowedHostRoots: readonly string[]
   readonly sharedVolumes: readonly string[]
@@ -118,6 +122,8 @@ const Variables = z.object({
     .default('10.213.0.0/16'),
   CO_MAX_CONCURRENT_RUNS: integer(1, 10_000).default(2 * availableParallelism()),
   CO_QUEUE_LIMIT: integer(0, 1_000_000).default(10_000),
+  CO_POOL_MAX: integer(0, 1_000).default(8),
+  CO_POOL_MEMORY_MB: integer(0, 100_000_000).default(2048),
   CO_ALLOWED_IMAGES: list
     .refine((patterns) => patterns.every(isImagePattern), 'comma-separated patterns of image references')
     .default(['*']),
@@ -195,6 +201,8 @@ export function loadConfig(environment: NodeJS.ProcessEnv = process.env, envFile
     sessionSubnets: variables.CO_SESSION_SUBNETS,
     maxConcurrentRuns: variables.CO_MAX_CONCURRENT_RUNS,
     queueLimit: variables.CO_QUEUE_LIMIT,
+    poolMax: variables.CO_POOL_MAX,
+    poolMegabytes: variables.CO_POOL_MEMORY_MB,
     allowedImages: variables.CO_ALLOWED_IMAGES,
     allowedHostRoots,
     sharedVolumes: file.sharedVolumes,

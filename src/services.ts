@@ -15,12 +15,14 @@ import { HealthPoller } from './managers/health-poller.ts'
 import { HostMounts } from './managers/host-mounts.ts'
 import type { HostPaths } from './managers/host-paths.ts'
 import { Idempotency } from './managers/idempotency.ts'
+import { ImageCache } from './managers/image-cache.ts'
 import { ImageManager } from './managers/image-manager.ts'
 import { ImageUsers } from './managers/image-users.ts'
 import type { Log } from './managers/log.ts'
 import { LogReader } from './managers/log-reader.ts'
 import { continueIds } from './managers/names.ts'
 import { NetworkManager } from './managers/network-manager.ts'
+import { PoolManager } from './managers/pool-manager.ts'
 import { PortForwarder } from './managers/port-forwarder.ts'
 import { Reconciler } from './managers/reconciler.ts'
 import { RelicManager } from './managers/relic-manager.ts'
@@ -73,7 +75,8 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, isolation, log })
   const { allowedImages, allowBuild, cgroupParent } = config
   const build = { ...config.build, ...(cgroupParent === undefined ? {} : { cgroupParent }) }
-  const images = new ImageManager({ engine, instance, allowedImages, allowBuild, build, log })
+  const imageCache = new ImageCache({ engine, log })
+  const images = new ImageManager({ engine, instance, allowedImages, allowBuild, build, log, cache: imageCache })
   const policy = { allowedHostRoots: config.allowedHostRoots, sharedVolumes: config.sharedVolumes }
   const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
   const volumes = new VolumeResolver({ engine, instance, policy, hostPaths, hostMounts, toolbox })
@@ -84,7 +87,20 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const { profiles, maxConcurrentRuns, queueLimit } = config
   const egress = new EgressManager({ engine, docker, networks, toolbox, outside: config.egressNetwork, log })
   const shared = { egress, engine, engineInfo, store, docker, networks, images, volumes, profiles, gate, quotas, log }
-  const tools = new ToolManager({ ...shared, toolbox, collector, maxConcurrentRuns, queueLimit })
+  const pool = new PoolManager({
+    engine,
+    docker,
+    networks,
+    toolbox,
+    collector,
+    // Podman 4 leaks what it is asked for with an attachment into the container's stdin.
+    max: engineInfo.name === 'podman' ? 0 : config.poolMax,
+    memoryBytes: config.poolMegabytes * 1024 ** 2,
+    mayPark: () => engine.availability.isAvailable && !disk.isLow && !gate.draining,
+    isBusy: () => tools.queue.waiting > 0,
+    log,
+  })
+  const tools = new ToolManager({ ...shared, toolbox, collector, pool, maxConcurrentRuns, queueLimit })
   const { queue } = tools
   const logs = new LogReader(store.spools)
   const names = new SessionNames(profiles)
@@ -134,16 +150,29 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     spoolBytes: config.spoolMegabytes * 1024 ** 2,
     log,
   })
-  const reconciler = new Reconciler({ egress, engine, store, docker, networks, tools, relics, workers, execs, log })
+  const reconciler = new Reconciler({
+    egress,
+    engine,
+    store,
+    docker,
+    networks,
+    tools,
+    pool,
+    relics,
+    workers,
+    execs,
+    log,
+  })
   const rebuilder = new StoreRebuilder({ engine, store, docker, networks, hostPaths, log })
   const engineWatch = new EngineWatch({ engine, store, docker, queue, reconciler, log })
-  const health = new HealthManager({ engine, engineInfo, store, queue, relics, networks, gate, disk })
+  const health = new HealthManager({ engine, engineInfo, store, queue, pool, relics, networks, gate, disk })
   return {
     docker,
     owners: store.ownership,
     logs,
     networks,
     tools,
+    pool,
     relics,
     relicProxy,
     workers,
@@ -177,6 +206,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
       await networks.inspectIsolation(await docker.list())
       disk.begin()
       engineWatch.begin()
+      imageCache.begin()
       reconciler.begin()
       reaper.begin()
       retention.begin()
@@ -192,6 +222,8 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
       disk.end()
       await engineWatch.end()
       await tools.drain(seconds)
+      await pool.end()
+      await imageCache.end()
       workerHealth.end()
       execs.detach()
       relics.detach()

@@ -37,6 +37,17 @@ export const Health = named(
       relics: z.number().int(),
       sessions: z.number().int(),
     }),
+    pool: z
+      .object({
+        parked: z.number().int().describe('Containers that wait for a run'),
+        wanted: z.number().int().describe('So many would be parked by what was asked for of late'),
+        max: z.number().int().describe('So many are parked at most: CO_POOL_MAX'),
+        memory_mb: z.number().describe('Their memory limits together'),
+        hits: z.number().int().describe('Runs that found one, since the service started'),
+        misses: z.number().int().describe('Runs that could have had one, and found none'),
+      })
+      .optional()
+      .describe('Containers that were started ahead of need'),
     version: z.string(),
     uptime_seconds: z.number(),
   }),

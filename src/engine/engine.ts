@@ -224,6 +224,8 @@ export interface Containers {
   create(spec: ContainerSpec): Promise<string>
   /** A process that cannot be executed, or a set-up that fails, is a `start_failed`. */
   start(id: string): Promise<void>
+  /** Gives it another name, running or not. A taken one is a `conflict`. */
+  rename(id: string, name: string): Promise<void>
   /** Asks the process to end with SIGTERM, and kills it after the grace. */
   stop(id: string, graceSeconds: number): Promise<void>
   /** False where nothing ran that could be killed. */
@@ -293,7 +295,7 @@ export interface Networks {
   list(labels: Labels): Promise<NetworkState[]>
   /** With containers attached: a `conflict`. False where it was gone. */
   remove(id: string): Promise<boolean>
-  /** Attaches a container that does not run yet to a further network, as these names there. */
+  /** Attaches a container, running or not, to a further network, as these names there. */
   connect(id: string, containerId: string, aliases: readonly string[]): Promise<void>
   /** Detaches a container, running or not; harmless where it is not attached. */
   disconnect(id: string, containerId: string): Promise<void>
@@ -345,6 +347,11 @@ export interface Images {
   list(labels: Labels): Promise<string[]>
   /** False where it was gone; in use by a container: a `conflict`. */
   remove(id: string): Promise<boolean>
+  /**
+   * One for each time that images come, go or change their names, from when the engine has agreed to tell.
+   * Rejects where the connection breaks; what happened in between is not told again.
+   */
+  changes(signal: AbortSignal): Promise<AsyncIterable<void>>
 }
 
 export interface VolumeState {

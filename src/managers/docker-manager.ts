@@ -48,6 +48,8 @@ export class DockerManager {
   readonly #removals = new Set<Promise<void>>()
   /** Ids of what this service removes, or has just removed. */
   readonly #removing = new Set<string>()
+  /** Containers that were made before it was known for whom, by their ids: whose they are, and the id in their labels. */
+  readonly #handedOver = new Map<string, { owner: Ownership; madeAs: string }>()
   /** Which of our containers hold what of the host. */
   readonly hostMounts: HostMounts
 
@@ -91,14 +93,42 @@ export class DockerManager {
   }
 
   /** Our containers, running or not. */
-  async list(filter: { session?: string | undefined } = {}): Promise<OwnedContainer[]> {
-    const holders = this.hostMounts.containers()
-    const containers = await this.#engine.containers.list(ownedBy(this.#instance, undefined, filter.session))
-    if (filter.session === undefined) this.#forgetHolders(holders, containers)
+  async list({ session }: { session?: string | undefined } = {}): Promise<OwnedContainer[]> {
+    if (session !== undefined) return this.#listOf(session)
+    const holders = [...this.hostMounts.containers(), ...this.#handedOver.keys()]
+    const containers = await this.#engine.containers.list(ownedBy(this.#instance))
+    this.#forgetHolders(holders, containers)
+    return this.#owned(containers)
+  }
+
+  /** Those of a session by their labels, and those that were handed over to it. */
+  async #listOf(session: string): Promise<OwnedContainer[]> {
+    const isGiven = [...this.#handedOver.values()].some(({ owner }) => owner.session === session)
+    const [labelled, pooled] = await Promise.all([
+      this.#engine.containers.list(ownedBy(this.#instance, undefined, session)),
+      isGiven ? this.#engine.containers.list(ownedBy(this.#instance, 'pool')) : [],
+    ])
+    return this.#owned([...labelled, ...pooled]).filter(({ owner }) => owner.session === session)
+  }
+
+  #owned(containers: readonly ContainerSummary[]): OwnedContainer[] {
     return containers.flatMap((container) => {
-      const owner = decodeLabels(container.labels)
+      const owner = this.#handedOver.get(container.id)?.owner ?? decodeLabels(container.labels)
       return owner === undefined || !CONTAINER_KINDS.has(owner.kind) ? [] : [{ ...container, owner }]
     })
+  }
+
+  /**
+   * From now on a container of the pool is whose `owner` says: an engine cannot change its labels.
+   * `madeAs` is the id in them.
+   */
+  handOver(containerId: string, madeAs: string, owner: Omit<Ownership, 'instance'>): void {
+    this.#handedOver.set(containerId, { owner: { ...owner, instance: this.#instance }, madeAs })
+  }
+
+  /** True where a container of the pool has become somebody's, by the id in its labels. */
+  isHandedOver(madeAs: string): boolean {
+    return [...this.#handedOver.values()].some((given) => given.madeAs === madeAs)
   }
 
   /** At boot, before anything is made: what containers of earlier processes hold of the host, by the engine's word. */
@@ -131,7 +161,11 @@ export class DockerManager {
   /** Containers that somebody else removed hold nothing any more. */
   #forgetHolders(before: readonly string[], present: readonly ContainerSummary[]): void {
     const ids = new Set(present.map(({ id }) => id))
-    for (const id of before) if (!ids.has(id)) this.hostMounts.gone(id)
+    for (const id of before) {
+      if (ids.has(id)) continue
+      this.hostMounts.gone(id)
+      this.#handedOver.delete(id)
+    }
   }
 
   /** Removes one of our containers with its anonymous volumes; false where it was gone. */
@@ -143,6 +177,7 @@ export class DockerManager {
         failpoint('container.remove')
         const removed = await this.#engine.containers.remove(containerId)
         this.hostMounts.gone(containerId)
+        this.#handedOver.delete(containerId)
         failpoint('container.removed')
         return removed
       } catch (error) {

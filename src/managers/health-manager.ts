@@ -5,6 +5,7 @@ import type { Store } from '../store/store.ts'
 import { VERSION } from '../version.ts'
 import type { DiskWatch } from './disk-watch.ts'
 import type { NetworkManager } from './network-manager.ts'
+import type { PoolManager } from './pool-manager.ts'
 import type { RunQueue } from './queue.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { SessionGate } from './session-gate.ts'
@@ -16,6 +17,7 @@ export interface HealthManagerOptions {
   queue: Pick<RunQueue, 'waiting' | 'running'>
   relics: RelicManager
   networks: Pick<NetworkManager, 'isolation'>
+  pool: Pick<PoolManager, 'report'>
   gate: SessionGate
   disk: DiskWatch
 }
@@ -29,7 +31,7 @@ export class HealthManager {
   }
 
   async check(): Promise<Health> {
-    const { disk, engineInfo, gate, networks, queue, relics, store } = this.#options
+    const { disk, engineInfo, gate, networks, pool, queue, relics, store } = this.#options
     const { inForce, ...seen } = networks.isolation
     const [error, sessions] = await Promise.all([this.#engineError(), store.sessions.count()])
     return {
@@ -45,6 +47,7 @@ export class HealthManager {
       disk: { low: disk.isLow },
       isolation: { session_networks: inForce, ...seen },
       counts: { tools_queued: queue.waiting, tools_running: queue.running, relics: relics.count, sessions },
+      pool: pool.report,
       version: VERSION,
       uptime_seconds: Math.round(process.uptime() * 10) / 10,
     }

@@ -7,6 +7,7 @@ import { decodeLabels, encodeLabels, type Ownership, ownedBy } from '../labels.t
 import { baseImages, requireAllowedDockerfile } from '../policy/dockerfile.ts'
 import { engineReference, requireAllowedImage } from '../policy/images.ts'
 import { type Profile, requireBuildAllowed } from '../policy/profiles.ts'
+import type { ImageCache } from './image-cache.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
 
@@ -48,6 +49,7 @@ export class ImageManager {
   readonly #allowBuild: boolean
   readonly #build: BuildPolicy
   readonly #log: Log
+  readonly #cache: Pick<ImageCache, 'inspect' | 'forget'>
   readonly #acquisitions = new InFlight<void>()
 
   constructor(options: {
@@ -57,7 +59,9 @@ export class ImageManager {
     allowBuild: boolean
     build: BuildPolicy
     log: Log
+    cache: Pick<ImageCache, 'inspect' | 'forget'>
   }) {
+    this.#cache = options.cache
     this.#build = options.build
     this.#engine = options.engine
     this.#instance = options.instance
@@ -83,13 +87,20 @@ export class ImageManager {
     requireAllowedDockerfile(contextOf(source).dockerfile, lists)
   }
 
-  /** The image of a request, present on the engine. An abort ends the waiting, not a pull that others share. */
-  async resolve(source: ImageSource, use: ImageUse, signal: AbortSignal): Promise<ResolvedImage> {
-    const reference = source.image === undefined ? this.#buildTag(source, use.session) : engineReference(source.image)
-    const present = await this.#engine.images.inspect(reference)
+  /** The image of a request where the engine has it. Throws where it was made for others. */
+  async present(source: ImageSource, use: ImageUse): Promise<ResolvedImage | undefined> {
+    const reference = this.#referenceOf(source, use)
+    const present = await this.#cache.inspect(reference)
     // What was built is told by its tag to be of this session.
     if (source.image !== undefined) this.#requireOwn(reference, present, use)
-    if (present !== undefined) return { ...present, reference: source.image ?? reference }
+    return present && { ...present, reference: source.image ?? reference }
+  }
+
+  /** The image of a request, present on the engine. An abort ends the waiting, not a pull that others share. */
+  async resolve(source: ImageSource, use: ImageUse, signal: AbortSignal): Promise<ResolvedImage> {
+    const present = await this.present(source, use)
+    if (present !== undefined) return present
+    const reference = this.#referenceOf(source, use)
     // Nothing is begun for whom nobody waits: its failure would have nobody to hear it, and would end the service.
     signal.throwIfAborted()
     const acquisition = this.#acquisitions.share(reference, async () => {
@@ -102,6 +113,10 @@ export class ImageManager {
     if (acquired === undefined)
       throw new AppError('engine_error', `Image ${reference} vanished after it was made ready`)
     return { ...acquired, reference: source.image ?? reference }
+  }
+
+  #referenceOf(source: ImageSource, { session }: ImageUse): string {
+    return source.image === undefined ? this.#buildTag(source, session) : engineReference(source.image)
   }
 
   /**
@@ -158,7 +173,9 @@ export class ImageManager {
     const tag = decodeLabels((await this.#engine.images.inspect(id))?.labels ?? {})?.id
     if (tag === undefined || (await this.#engine.images.inspect(tag))?.id !== id) return false
     try {
-      return await this.#engine.images.remove(tag)
+      const removed = await this.#engine.images.remove(tag)
+      this.#cache.forget()
+      return removed
     } catch (error) {
       if (isEngineFault(error, 'conflict')) return false
       throw error

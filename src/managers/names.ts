@@ -6,7 +6,7 @@ const TIME_LENGTH = '01900000-0000'.length
 let latestMs = 0
 
 /** Sortable by the time of its making: `exec_0190…`. A clock that is set back does not undo the order. */
-export function newId(prefix: 'exec' | 'relic' | 'worker' | 'snapshot'): string {
+export function newId(prefix: 'exec' | 'relic' | 'worker' | 'snapshot' | 'pool'): string {
   const id = randomUUIDv7()
   const ms = timeOf(id)
   latestMs = ms >= latestMs ? ms : latestMs + 1

@@ -1,6 +1,7 @@
 /** What a worker is told on the stdin of its first process: files of a tmpfs, which no inspect shows. */
 import { Readable } from 'node:stream'
 import { pack } from 'tar-stream'
+import { assignments, shellWord } from './shell-word.ts'
 import { BUSYBOX, ENVIRONMENT_FILE, PRIVATE_FOLDER, SETUP_FILE } from './toolbox-programs.ts'
 
 export interface PrivateFile {
@@ -39,18 +40,7 @@ export function packPrivate({ variables, files, placed }: PrivateContent): Reada
   return Readable.from(tar)
 }
 
-/** Shell lines that export variables, whatever their values hold. */
-export function assignments(variables: Readonly<Record<string, string>>): string {
-  return Object.entries(variables)
-    .map(([name, value]) => `export ${name}=${quoted(value)}\n`)
-    .join('')
-}
-
 function place(from: string, target: string): string {
-  const to = quoted(target)
+  const to = shellWord(target)
   return `${BUSYBOX} mkdir -p "$(${BUSYBOX} dirname ${to})" && ${BUSYBOX} mv ${from} ${to} || exit 125\n`
-}
-
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`
 }

@@ -1,17 +1,20 @@
 import { timestamp } from '../domain/common.ts'
 import type { CleanupReport } from '../domain/session.ts'
 import { hasEnded, type ToolStatus } from '../domain/tool.ts'
-import type { Engine, VolumeState } from '../engine/engine.ts'
+import type { ContainerState, Engine, VolumeState } from '../engine/engine.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { decodeLabels, ownedBy } from '../labels.ts'
 import type { Store } from '../store/store.ts'
+import { untilEnded } from './container-end.ts'
 import type { DockerManager, OwnedContainer } from './docker-manager.ts'
 import type { EgressManager } from './egress-manager.ts'
 import type { ExecManager } from './exec-manager.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
 import type { NetworkManager } from './network-manager.ts'
+import { wasNeverHandedOver } from './pool-client.ts'
+import type { PoolManager } from './pool-manager.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { RelicEntry } from './relic-record.ts'
 import { Rounds } from './rounds.ts'
@@ -28,6 +31,7 @@ export interface ReconcilerOptions {
   docker: DockerManager
   networks: NetworkManager
   tools: ToolManager
+  pool: Pick<PoolManager, 'claims'>
   relics: RelicManager
   workers: WorkerManager
   execs: ExecManager
@@ -36,6 +40,8 @@ export interface ReconcilerOptions {
 
 /** What is younger may be in the making: its record is written before it, its id after it. */
 const GRACE_MS = 60_000
+/** How long a parked container takes to notice that nobody will tell it anything. */
+const UNTOLD_MS = 3_000
 const INTERVAL_MS = 30_000
 
 export interface ReconcileOptions {
@@ -185,7 +191,7 @@ export class Reconciler {
 
   /** A container is whose it says while that looks after it; otherwise its record's, which may still be taken over. */
   async #isClaimed({ id, owner }: OwnedContainer): Promise<boolean> {
-    const { relics, store, tools, workers } = this.#options
+    const { pool, relics, store, tools, workers } = this.#options
     const isOf = (entry: { live: boolean; containerId: string | null; nonce: string } | undefined) =>
       entry?.live === true && (entry.containerId === id || entry.nonce === owner.nonce)
     switch (owner.kind) {
@@ -201,6 +207,9 @@ export class Reconciler {
         const isKept = entry?.containerId === id && entry.request !== null && hasEnded(entry.status as ToolStatus)
         return isKept || isOf(entry)
       }
+      // One that was handed over before the service started anew is its run's.
+      case 'pool':
+        return pool.claims(owner.id) || (await store.tools.live()).some((entry) => entry.containerId === id)
       // A session's proxies last as long as it does.
       case 'egress':
         return owner.session !== undefined && (await store.sessions.get(owner.session)) !== undefined
@@ -213,8 +222,8 @@ export class Reconciler {
   async #isClaimedVolume({ labels }: VolumeState): Promise<boolean> {
     const owner = decodeLabels(labels)
     if (owner === undefined) return false
-    const { store, workers } = this.#options
-    if (await workers.isKnown(owner.id)) return true
+    const { docker, pool, store, workers } = this.#options
+    if ((await workers.isKnown(owner.id)) || pool.claims(owner.id) || docker.isHandedOver(owner.id)) return true
     const run = await store.tools.get(owner.id)
     if (run !== undefined) return run.request !== null
     return owner.session !== undefined && (await store.sessions.get(owner.session)) !== undefined
@@ -223,7 +232,18 @@ export class Reconciler {
   async #recoverTool(entry: ToolEntry, container: OwnedContainer | undefined): Promise<void> {
     const { docker, engine, log, store, tools } = this.#options
     const state = container === undefined ? undefined : await engine.containers.inspect(container.id)
-    if (state?.startedAt !== undefined) {
+    if (container?.owner.kind === 'pool' && state !== undefined) {
+      const { id, sessionId, owner, name, nonce } = entry
+      docker.handOver(state.id, container.owner.id, {
+        kind: 'tool',
+        id,
+        session: sessionId,
+        owner: owner ?? undefined,
+        name,
+        nonce,
+      })
+    }
+    if (state?.startedAt !== undefined && !(await this.#isUntold(entry, state))) {
       log.info({ event: 'tool.adopted', execution_id: entry.id, container_id: state.id }, 'tool run adopted')
       tools.adopt(entry, state)
       return
@@ -245,6 +265,21 @@ export class Reconciler {
     const view = { ...entry.view, status: 'failed' as const, failure, completed_at: timestamp() }
     await store.tools.update({ ...entry, status: 'failed', live: false, request: null, view })
     log.warn({ event: 'tool.finished', execution_id: entry.id, outcome: 'failed', failure: 'lost' }, 'tool finished')
+  }
+
+  /**
+   * True where an earlier process ended before it had told a parked container all of what to run. Its
+   * stdin ended with that process, and so does it.
+   */
+  async #isUntold(entry: ToolEntry, state: ContainerState): Promise<boolean> {
+    if (!entry.view.warm || entry.status === 'running') return false
+    const { containers } = this.#options.engine
+    const patience = AbortSignal.timeout(UNTOLD_MS)
+    const ended = await untilEnded(containers, state.id, { signal: patience }).catch((error: unknown) => {
+      if (patience.aborted) return undefined
+      throw error
+    })
+    return ended !== undefined && wasNeverHandedOver(containers, ended, new Date(0))
   }
 
   async #recoverRelic(entry: RelicEntry, container: OwnedContainer | undefined): Promise<void> {

@@ -20,6 +20,9 @@ import type { ResolvedImage } from './image-manager.ts'
 import type { Log } from './log.ts'
 import { containerName } from './names.ts'
 import { type EndReason, endedInAbsence, type Outcome, outcomeOf, outcomeOfError } from './outcome.ts'
+import type { ParkedContainer } from './parked-container.ts'
+import type { ParkingPlan } from './parking-plan.ts'
+import { fitOut, handOffOf, type PoolClientDeps, placeFor, rename, wasNeverHandedOver } from './pool-client.ts'
 import { resultOf } from './result.ts'
 import { RunOutput } from './run-output.ts'
 import { type PreparedTool, prepareTool, type ToolPreparationDeps } from './tool-preparation.ts'
@@ -27,7 +30,7 @@ import { type ToolEntry, ToolRecord } from './tool-record.ts'
 import { UsageMeter } from './usage-meter.ts'
 import { placeInputFiles } from './writable-folders.ts'
 
-export interface ToolExecutionDeps extends ToolPreparationDeps {
+export interface ToolExecutionDeps extends ToolPreparationDeps, PoolClientDeps {
   engine: Engine
   store: Store
   docker: DockerManager
@@ -64,8 +67,13 @@ export class ToolExecution {
   /** The engine was asked to start its process: it must not be asked again. */
   #startAsked = false
   #wasKilled = false
+  /** A parked container was told to become its tool, and did not. */
+  #wasHandedOver = false
   #attempt = 1
   #ownVolumes: readonly string[] = []
+  /** What it asked the pool for, found or not. */
+  #parking: ParkingPlan | undefined
+  #endColdStart = () => {}
 
   /** `release` is called when the process has ended, or will not be. */
   constructor(
@@ -104,7 +112,7 @@ export class ToolExecution {
       view.timings.queue_ms = Math.max(0, Date.now() - Date.parse(view.queued_at))
       for (; ; this.#attempt++) {
         try {
-          return await this.#start(await this.#prepare())
+          return (await this.#startParked()) ?? (await this.#startCold())
         } catch (error) {
           if (this.#attempt === START_TRIES || !(await this.#mayBeginAnew(error))) throw error
         }
@@ -134,11 +142,11 @@ export class ToolExecution {
       this.#startAsked = true
       await this.#output.resume(this.#outputOf(state.id))
       const usage = state.status === 'running' ? new UsageMeter(engine.containers, state.id) : undefined
-      await this.#record.note(
-        { status: 'running', container_id: state.id, started_at: timestamp(state.startedAt) },
-        state.id,
-      )
-      return this.#watch(state.id, usage, state.startedAt ?? new Date(), undefined)
+      // One that was parked started before its tool did.
+      const { view } = this.entry
+      const since = view.warm ? new Date(view.started_at ?? Date.now()) : (state.startedAt ?? new Date())
+      await this.#record.note({ status: 'running', container_id: state.id, started_at: timestamp(since) }, state.id)
+      return (await this.#watch(state.id, usage, since, undefined)) ?? NEVER_TOLD
     })
   }
 
@@ -163,6 +171,7 @@ export class ToolExecution {
       await this.#tellBuildOutput(error)
       outcome = this.#failed(error)
     } finally {
+      if (this.#parking !== undefined) this.#deps.pool.ended(this.#parking)
       this.#release()
     }
     if (this.#detach.signal.aborted) return
@@ -233,6 +242,89 @@ export class ToolExecution {
     return { ...prepared, profile }
   }
 
+  /**
+   * Hands the run over to a container that waits for one; undefined where none does that fits, or where
+   * it ended before it had all of the hand-off, so that the tool has not run.
+   */
+  async #startParked(): Promise<Outcome | undefined> {
+    if (this.#decision === undefined || this.#attempt > 1) return undefined
+    const began = performance.now()
+    const place = await placeFor(this.#deps, this.#request, this.#decision.profile, this.entry)
+    this.#parking = place?.plan
+    const container = place && this.#deps.pool.take(place.plan)
+    if (place === undefined || container === undefined) return undefined
+    try {
+      this.#record.timed('image_ms', began)
+      return await this.#handOver(container, place.image)
+    } catch (error) {
+      // Whoever made it wait, or whatever was to be told to it, the run has not begun.
+      if (this.#startAsked || this.#endReason !== undefined || isEngineFault(error, 'unavailable', 'deadline'))
+        throw error
+      this.#deps.log.warn(
+        { event: 'tool.not_handed_over', execution_id: this.entry.id, error: messageOf(error) },
+        'a parked container did not take a run over, which is started in one of its own',
+      )
+      return undefined
+    } finally {
+      if (!this.#startAsked) this.#giveUpParked()
+    }
+  }
+
+  async #handOver(container: ParkedContainer, image: ResolvedImage): Promise<Outcome | undefined> {
+    const { docker } = this.#deps
+    const { containerId, attachment } = container
+    docker.handOver(containerId, container.id, this.#ownership())
+    this.#ownVolumes = container.volumes
+    this.entry.view.warm = true
+    // Stored before it is told anything: a next start of the service finds the container by it.
+    await this.#record.insist({ status: 'preparing' }, this.#abort.signal, containerId)
+    failpoint('pool.taken')
+    try {
+      const created = performance.now()
+      const before = await fitOut(this.#deps, container, this.#request, this.#abort.signal)
+      this.#record.timed('create_ms', created)
+      this.#abort.signal.throwIfAborted()
+      this.#startAsked = true
+      const started = performance.now()
+      container.handOver(handOffOf(this.#request, this.entry.id, image), image)
+      this.entry.started = bootMoment()
+      failpoint('pool.handed_over')
+      const startedAt = new Date()
+      this.#record.timed('start_ms', started)
+      rename(this.#deps, containerId, this.entry)
+      const outcome = await this.#follow(attachment, image, startedAt, before)
+      if (outcome !== undefined) return outcome
+      this.#startAsked = false
+      this.#wasHandedOver = true
+      return undefined
+    } finally {
+      attachment.close()
+    }
+  }
+
+  /** Nothing of the run was begun: it is as it was before, and its container goes. */
+  #giveUpParked(): void {
+    const { containerId } = this.entry
+    if (containerId !== null) this.#deps.docker.removeLater(containerId, this.#ownVolumes)
+    this.#ownVolumes = []
+    Object.assign(this.entry, renewed(this.entry))
+    Object.assign(this.entry.view, { warm: false, container_id: null, started_at: null })
+  }
+
+  async #startCold(): Promise<Outcome> {
+    this.#endColdStart = this.#deps.pool.coldStart()
+    try {
+      return await this.#start(await this.#prepare())
+    } finally {
+      this.#endColdStart()
+    }
+  }
+
+  #ownership() {
+    const { id, sessionId, owner, name, nonce } = this.entry
+    return { kind: 'tool', id, session: sessionId, owner: owner ?? undefined, name, nonce } as const
+  }
+
   #plan({ mounts, profile }: PreparedTool & { profile: Profile }): ContainerPlan {
     const plan = planTool(this.#request, this.entry.id, profile, mounts)
     return this.#request.network_mode === 'egress' ? throughProxy(plan, profile.name) : plan
@@ -243,20 +335,13 @@ export class ToolExecution {
     const { image, folders } = prepared
     const began = performance.now()
     const containerId = await docker.create({
-      owner: {
-        kind: 'tool',
-        id: this.entry.id,
-        session: this.entry.sessionId,
-        owner: this.entry.owner ?? undefined,
-        name: this.entry.name,
-        nonce: this.entry.nonce,
-      },
-      // Under the name of an earlier attempt the engine may have made a container after all.
+      owner: this.#ownership(),
+      // Under the name of an earlier attempt the engine may have a container after all.
       containerName: containerName(
         'tool',
         this.entry.name,
         this.entry.sessionId,
-        this.#attempt === 1 ? this.entry.id : this.entry.nonce,
+        this.#attempt === 1 && !this.#wasHandedOver ? this.entry.id : this.entry.nonce,
       ),
       imageId: image.id,
       plan: this.#plan(prepared),
@@ -295,10 +380,10 @@ export class ToolExecution {
     image: ResolvedImage,
     before: PathStat | undefined,
   ): Promise<Outcome> {
-    const { engine } = this.#deps
     const began = performance.now()
     this.#startAsked = true
     const answered = await this.#startContainer(containerId)
+    this.#endColdStart()
     this.entry.started = bootMoment()
     failpoint('tool.started')
     const startedAt = new Date()
@@ -309,8 +394,23 @@ export class ToolExecution {
       })
       attachment.stdin.end(this.#request.stdin)
     }
-    const usage = new UsageMeter(engine.containers, containerId)
-    await this.#record.note(
+    return (await this.#follow(attachment, image, startedAt, before, answered)) as Outcome
+  }
+
+  /** From a process that was started to its outcome; undefined where a parked one never became the tool. */
+  async #follow(
+    attachment: Attachment,
+    image: ResolvedImage,
+    startedAt: Date,
+    before: PathStat | undefined,
+    answered = true,
+  ): Promise<Outcome | undefined> {
+    const containerId = this.entry.containerId as string
+    const usage = new UsageMeter(this.#deps.engine.containers, containerId)
+    this.#output.follow(this.#outputOf(containerId), attachment)
+    // What cut off the answer may have cut off the attachment.
+    if (!answered) this.#output.interrupted()
+    const noted = this.#record.note(
       {
         status: 'running',
         container_id: containerId,
@@ -320,11 +420,13 @@ export class ToolExecution {
       },
       containerId,
     )
-    this.#output.follow(this.#outputOf(containerId), attachment)
-    // What cut off the answer may have cut off the attachment.
-    if (!answered) this.#output.interrupted()
-    failpoint('tool.running')
-    return this.#watch(containerId, usage, startedAt, before)
+    try {
+      failpoint('tool.running')
+      return await this.#watch(containerId, usage, startedAt, before)
+    } finally {
+      // What is stored of the end comes after it.
+      await noted
+    }
   }
 
   /** False where the engine's answer was missing at first. */
@@ -336,13 +438,16 @@ export class ToolExecution {
     return true
   }
 
-  /** From a started container to its outcome, with output, usage and artifacts taken. */
+  /**
+   * From a started container to its outcome, with output, usage and artifacts taken; undefined where it was
+   * a parked one that never became the tool.
+   */
   async #watch(
     containerId: string,
     usage: UsageMeter | undefined,
     startedAt: Date,
     before: PathStat | undefined,
-  ): Promise<Outcome> {
+  ): Promise<Outcome | undefined> {
     const { timeout_seconds } = this.#request.resource_limits
     const { started } = this.entry
     // The wall clock may have been set since; the engine's stamp is all there is of a start before the host's.
@@ -368,7 +473,12 @@ export class ToolExecution {
     await this.#output.drained()
     failpoint('tool.drained')
     this.entry.view.resource_usage = usage?.stop() ?? null
-    const began = state?.startedAt ?? startedAt
+    const { warm } = this.entry.view
+    if (warm && state !== undefined && (await wasNeverHandedOver(this.#deps.engine.containers, state, startedAt))) {
+      return undefined
+    }
+    // One that was parked started before its tool did.
+    const began = (warm ? undefined : state?.startedAt) ?? startedAt
     // An engine stamps the start of a very short run after its end.
     const completedAt = new Date(Math.max(began.getTime(), (state?.finishedAt ?? new Date()).getTime()))
     const { view } = this.entry
@@ -498,6 +608,13 @@ export class ToolExecution {
   #outputOf(containerId: string) {
     return { engine: this.#deps.engine, containerId, detach: this.#detach.signal }
   }
+}
+
+/** The end of an adopted run whose parked container had not been told what to run after all. */
+const NEVER_TOLD: Outcome = {
+  status: 'failed',
+  exitCode: null,
+  failure: { code: 'lost', message: 'The service ended before its container was told what to run', hint: null },
 }
 
 /** Stands for the state of a process that was never started. */

@@ -224,7 +224,7 @@ export class ToolManager {
 
   /** Lines up a run again that an earlier process accepted and never started. */
   async requeue(entry: ToolEntry): Promise<void> {
-    const fresh = renewed({ ...entry, status: 'queued', view: { ...entry.view, status: 'queued' } })
+    const fresh = renewed({ ...entry, status: 'queued', view: { ...entry.view, status: 'queued', warm: false } })
     await this.#options.store.tools.update(fresh)
     const request = requestOf(entry)
     const { id, sessionId, owner } = entry

@@ -28,20 +28,26 @@ export class ToolRecord {
 
   /** Stores a change, and tells those that follow the log where it is one of status. */
   async update(change: Change, containerId?: string): Promise<void> {
+    const isNews = this.#apply(change, containerId)
+    await this.#store.tools.update(this.entry)
+    if (isNews) this.#output.state(change.status)
+  }
+
+  /** True where the status is another one now. */
+  #apply(change: Change, containerId: string | undefined): boolean {
     const { entry } = this
-    const told = entry.view.status !== change.status
+    const isNews = entry.view.status !== change.status
     Object.assign(entry.view, change)
     entry.status = change.status
     if (containerId !== undefined) entry.containerId = containerId
-    await this.#store.tools.update(entry)
-    if (told) this.#output.state(change.status)
+    return isNews
   }
 
   /** As `update`, again and again where the store cannot be written, until the signal aborts. */
-  async insist(change: Change, signal: AbortSignal): Promise<void> {
+  async insist(change: Change, signal: AbortSignal, containerId?: string): Promise<void> {
     for (;;) {
       try {
-        return await this.update(change)
+        return await this.update(change, containerId)
       } catch (error) {
         if (!(error instanceof AppError) || !['store_unavailable', 'disk_low'].includes(error.code)) throw error
         this.#failed(error, 'the state of a run could not be stored, which is tried again')
@@ -50,9 +56,10 @@ export class ToolRecord {
     }
   }
 
-  /** As `update`, of a process that runs: what the store cannot take now it is told with the end. */
+  /** Of a process that runs: those that follow the log are told at once, and what the store cannot take now it is told with the end. */
   async note(change: Change, containerId: string): Promise<void> {
-    await this.update(change, containerId).catch((error: unknown) => {
+    if (this.#apply(change, containerId)) this.#output.state(change.status)
+    await this.#store.tools.update(this.entry).catch((error: unknown) => {
       this.#failed(error, 'the state of a run could not be stored')
     })
   }

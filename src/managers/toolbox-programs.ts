@@ -1,5 +1,5 @@
 /**
- * What the service runs inside workers, as scripts of the toolbox's own busybox: no image needs a
+ * What the service runs inside containers, as scripts of the toolbox's own busybox: no image needs a
  * shell for it. They lie in the toolbox volume, read-only, and say nothing that is not an error.
  */
 import { createHash } from 'node:crypto'
@@ -20,6 +20,9 @@ export const SETUP_FILE = 'setup'
 /** Token and user name for git, in the private folder. */
 export const GIT_TOKEN_FILE = 'git-token'
 export const GIT_USERNAME_FILE = 'git-username'
+/** Where a parked container that was given no tool says so, before it ends with `UNSTARTED_CODE`. */
+export const UNSTARTED_FILE = '/output/.container-orchestrator-unstarted'
+export const UNSTARTED_CODE = 125
 /** Marks a command and what it starts: `worker-kill` finds them by it. */
 export const EXECUTION_VARIABLE = 'EXECUTION_ID'
 
@@ -42,8 +45,65 @@ const FIND_PROGRAM = `_w_find() {
 }
 `
 
-/** Names of the scripts' own variables begin with _w_: none is one that a worker's environment has. */
+/** Names of the scripts' own variables begin with _w_: none is one that a worker's or tool's environment has. */
+export const OWN_VARIABLE = /^_w_/
+
 const PROGRAMS: Readonly<Record<string, string>> = {
+  /**
+   * `tool-start`: first process of a parked container. Takes a hand-off from stdin (managers/hand-off.ts),
+   * reading no byte beyond it, and becomes its tool. Whatever is not just as it would be for a container
+   * that is started with the tool (no whole hand-off, no such program, one that the kernel does not
+   * run) ends it before, and leaves `UNSTARTED_FILE`: then the tool has not run.
+   */
+  'tool-start': `_w_unstarted() {
+  trap - EXIT
+  { : >${UNSTARTED_FILE}; } 2>/dev/null
+  exit ${UNSTARTED_CODE}
+}
+trap _w_unstarted EXIT
+read -r _w_bytes _w_end || exit
+_w_text=$(${BUSYBOX} dd bs="$_w_bytes" count=1 iflag=fullblock 2>/dev/null)
+case $_w_text in *": $_w_end") ;; *) exit ;; esac
+# What the shell itself exports.
+unset SHLVL PWD OLDPWD
+eval "$_w_text" 2>/dev/null
+# The kernel runs programs of its own format, and scripts whose interpreter is one. $1: the file, $2: more of them may follow
+_w_runs() {
+  [ -f "$1" ] && [ -x "$1" ] || return
+  { IFS= read -r -n 4 _w_magic <"$1"; } 2>/dev/null
+  case $_w_magic in
+  ?ELF) return 0 ;;
+  '#!'*) [ "$2" = 1 ] || return ;;
+  *) return 1 ;;
+  esac
+  read -r _w_interpreter <"$1"
+  _w_interpreter=\${_w_interpreter#'#!'}
+  while :; do
+    case $_w_interpreter in ' '* | '	'*) _w_interpreter=\${_w_interpreter#?} ;; *) break ;; esac
+  done
+  _w_interpreter=\${_w_interpreter%%[ 	]*}
+  _w_runs "$_w_interpreter" 0
+}
+_w_name=$1
+shift
+_w_program=
+case $_w_name in
+*/*) _w_program=$_w_name ;;
+*)
+  _w_rest=$PATH:
+  while [ -n "$_w_rest" ]; do
+    _w_folder=\${_w_rest%%:*}
+    _w_rest=\${_w_rest#*:}
+    _w_program=\${_w_folder:-.}/$_w_name
+    [ -f "$_w_program" ] && [ -x "$_w_program" ] && break
+  done
+  ;;
+esac
+_w_runs "$_w_program" 1 || exit
+if [ "$_w_stdin" = closed ]; then exec </dev/null; fi
+exec -a "$_w_name" "$_w_program" "$@"
+`,
+
   /**
    * `worker-start open|closed PROGRAM ARGUMENT…`: first process of a worker. Takes its private files
    * from stdin, as a tar, and becomes its command, with a stdin that never says anything or is closed.
@@ -163,7 +223,9 @@ true tty uname uniq unlink vi wc wget which whoami xargs yes`.split(/\s+/)
 export const LAST_PROGRAM = 'git-askpass'
 
 /** What worker-exec and its like look like, by name. */
-export function programPath(name: 'worker-start' | 'worker-exec' | 'worker-kill' | 'git-askpass'): string {
+export function programPath(
+  name: 'tool-start' | 'worker-start' | 'worker-exec' | 'worker-kill' | 'git-askpass',
+): string {
   return `${TOOLBOX_FOLDER}/${name}`
 }
 

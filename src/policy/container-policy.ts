@@ -19,20 +19,46 @@ export function planTool(
   profile: Profile,
   mounts: readonly MountSpec[],
 ): ContainerPlan {
-  const environment = toolEnvironment(request, executionId)
-  // No image's home can be written to under a read-only root.
-  if (profile.readonlyRoot) environment['HOME'] ??= '/tmp'
   return {
+    ...toolContainer(request.resource_limits, profile, mounts),
     ...argv(request),
-    environment,
-    ...(profile.user === undefined ? {} : { user: profile.user }),
+    environment: { ...homeOf(profile), ...toolEnvironment(request, executionId) },
     openStdin: request.stdin !== undefined,
-    resources: resources(request.resource_limits, profile),
+    ...gpuSpec(request.gpu),
+  }
+}
+
+/**
+ * A tool's container whose first process waits on stdin to be told what to run: of the request it has
+ * nothing but its limits.
+ */
+export function planParkedTool(
+  request: Pick<ExecuteTool, 'resource_limits'>,
+  profile: Profile,
+  mounts: readonly MountSpec[],
+  program: readonly string[],
+): ContainerPlan {
+  return {
+    ...toolContainer(request.resource_limits, profile, mounts),
+    entrypoint: program,
+    environment: homeOf(profile),
+    openStdin: true,
+  }
+}
+
+function toolContainer(limits: ExecuteTool['resource_limits'], profile: Profile, mounts: readonly MountSpec[]) {
+  return {
+    ...(profile.user === undefined ? {} : { user: profile.user }),
+    resources: resources(limits, profile),
     sandbox: sandbox(profile, mounts),
     mounts,
     ports: [],
-    ...gpuSpec(request.gpu),
   }
+}
+
+/** No image's home can be written to under a read-only root. */
+function homeOf({ readonlyRoot }: Profile): Record<string, string> {
+  return readonlyRoot ? { HOME: '/tmp' } : {}
 }
 
 export function planRelic(request: StartRelic, profile: Profile, mounts: readonly MountSpec[]): ContainerPlan {

@@ -160,6 +160,14 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         expect(state).toMatchObject({ exitCode: 137, oomKilled: capabilities.oomFlag })
       })
 
+      it('takes another name, running or not, that is not taken', async () => {
+        const [id, other] = [await create(), await started({ command: ['sleep', '600'] })]
+        const renamed = `contract-${randomUUID()}`
+        await engine.containers.rename(other, renamed)
+        expect((await engine.containers.inspect(other))?.name).toBe(renamed)
+        await expect(engine.containers.rename(id, renamed)).rejects.toMatchObject({ fault: 'conflict' })
+      })
+
       it('refuses a taken name as a conflict', async () => {
         const name = `contract-${randomUUID()}`
         await create({ name })
@@ -503,6 +511,23 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         for (const { address } of networks) expect(address).toMatch(/^10\.189\.\d+\.\d+$/)
         expect((await engine.networks.inspect(joined))?.containers).toEqual([id])
       })
+
+      it('take a running container in, also one that has left its own', async () => {
+        const further = (third: number) =>
+          network({ name: `contract-${randomUUID()}`, subnet: `10.189.${octet}.${third}/27` })
+        const [own, joined] = [await engine.networks.create(further(0)), await engine.networks.create(further(32))]
+        const id = await started({
+          command: ['sleep', '600'],
+          network: { mode: 'network', networkId: own, aliases: [] },
+        })
+        await engine.networks.disconnect(own, id)
+        expect((await engine.containers.inspect(id))?.networks).toEqual([])
+        expect(await engine.networks.remove(own)).toBe(true)
+        await engine.networks.connect(joined, id, [])
+        const networks = (await engine.containers.inspect(id))?.networks ?? []
+        expect(networks.map(({ networkId }) => networkId)).toEqual([joined])
+        expect(networks[0]?.address).toMatch(/^10\.189\.\d+\.\d+$/)
+      })
     })
 
     describe('images', () => {
@@ -533,6 +558,20 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         expect(await engine.images.list(label)).toEqual([id])
         expect(await engine.images.remove(id)).toBe(true)
         expect(await engine.images.remove(id)).toBe(false)
+      })
+
+      it('that come and go are told of, from when the engine has agreed to', async () => {
+        const over = new AbortController()
+        const changes = (await engine.images.changes(over.signal))[Symbol.asyncIterator]()
+        const tag = `contract-${run}:changed`
+        const context = tarOf({ Dockerfile: `FROM ${subject.image}\nENV CHANGED=yes\n` })
+        const id = await engine.images.build({ context, tag, labels: label, bounds: BOUNDS })
+        expect((await changes.next()).done).toBe(false)
+        await engine.images.remove(id)
+        expect((await changes.next()).done).toBe(false)
+        over.abort()
+        // What was told before may still be read.
+        for (let ended = false; !ended; ) ended = (await changes.next()).done === true
       })
 
       it('that fail to build tell the step and its output', async () => {

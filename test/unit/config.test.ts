@@ -40,6 +40,8 @@ describe('loadConfig', () => {
       allowBuild: true,
       drainSeconds: 30,
       retentionDays: 7,
+      poolMax: 8,
+      poolMegabytes: 2048,
       spoolMegabytes: 2048,
       toolboxBinary: undefined,
       credentials: new Map(),

@@ -111,6 +111,15 @@ export class DockerContainers implements Containers {
     }
   }
 
+  async rename(id: string, name: string): Promise<void> {
+    await this.#control.call({
+      doing: `renaming container ${id} to ${name}`,
+      method: 'POST',
+      path: `/containers/${fullId(id)}/rename`,
+      query: { name },
+    })
+  }
+
   async stop(id: string, graceSeconds: number): Promise<void> {
     await this.#unlessGone(() =>
       this.#control.call({

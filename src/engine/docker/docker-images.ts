@@ -10,6 +10,7 @@ import { Instant } from './state.ts'
 import { guarded, type StreamClient } from './stream-client.ts'
 
 const OUTPUT_TAIL = 8 * 1024
+const EVENTS_DEADLINE_MS = 10_000
 
 const ImageDetails = z.looseObject({
   Id: ImageId,
@@ -150,6 +151,19 @@ export class DockerImages implements Images {
     return id
   }
 
+  async changes(signal: AbortSignal): Promise<AsyncIterable<void>> {
+    const doing = 'following images'
+    const { body } = await this.#streams.open({
+      doing,
+      method: 'GET',
+      path: '/events',
+      query: { filters: JSON.stringify({ type: ['image'] }) },
+      signal,
+      answerWithinMs: EVENTS_DEADLINE_MS,
+    })
+    return changesOf(guarded(doing, jsonLines(body), signal))
+  }
+
   async list(labels: Labels): Promise<string[]> {
     const items = await this.#control.read(z.array(z.looseObject({ Id: ImageId })), {
       doing: 'listing images',
@@ -186,6 +200,10 @@ function boundsQuery({ memoryBytes, cpus, network, cgroupParent }: BuildBounds):
 }
 
 const REFERENCE = /^[A-Za-z0-9][A-Za-z0-9._:/@-]*$/
+
+async function* changesOf(messages: AsyncIterable<unknown>): AsyncGenerator<void> {
+  for await (const _message of messages) yield
+}
 
 /** A reference as a path: its slashes stay, and no segment may leave the path. */
 function imagePath(reference: string): string {

@@ -18,6 +18,28 @@ export class EventLog {
   }
 }
 
+/** That something changed, for those that follow. */
+export class ChangeLog {
+  readonly #told = new EventEmitter().setMaxListeners(0)
+
+  tell(): void {
+    this.#told.emit('change')
+  }
+
+  /** Listens from now on, not from the first read. */
+  follow(signal: AbortSignal): AsyncIterable<void> {
+    return changes(on(this.#told, 'change', { signal }), signal)
+  }
+}
+
+async function* changes(told: AsyncIterable<unknown>, signal: AbortSignal): AsyncGenerator<void> {
+  try {
+    for await (const _change of told) yield
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
+}
+
 async function* matching(
   told: AsyncIterable<[EngineEvent, Labels]>,
   wanted: (labels: Labels) => boolean,

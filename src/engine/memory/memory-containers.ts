@@ -39,7 +39,6 @@ interface Container {
   finishedAt?: Date
   exitCode: number
   oomKilled: boolean
-  address: string
   files: FileView
   log: OutputLog
   stdin: InputBuffer
@@ -93,7 +92,6 @@ export class MemoryContainers implements Containers {
       createdAt: new Date(),
       exitCode: 0,
       oomKilled: false,
-      address: '',
       files,
       log: new OutputLog(),
       stdin: new InputBuffer(),
@@ -102,6 +100,7 @@ export class MemoryContainers implements Containers {
       execs: new Map(),
     }
     this.#containers.set(id, container)
+    if (network.mode === 'network') this.#world.joined.set(id, new Set([network.networkId]))
     this.#world.events.tell('create', container)
     return id
   }
@@ -109,8 +108,7 @@ export class MemoryContainers implements Containers {
   async start(id: string): Promise<void> {
     const container = this.#get(id)
     if (container.status === 'running') return
-    const { network } = container.spec
-    if (network.mode === 'network') container.address = this.#world.attach(network.networkId, id)
+    this.#world.running.add(id)
     for (const networkId of this.#world.joined.get(id) ?? []) this.#world.attach(networkId, id)
     container.status = 'running'
     container.startedAt = new Date()
@@ -122,6 +120,14 @@ export class MemoryContainers implements Containers {
     this.#world.events.tell('start', container)
     container.ended = this.#run(container)
     void this.#checkHealth(container)
+  }
+
+  async rename(id: string, name: string): Promise<void> {
+    const container = this.#get(id)
+    if ([...this.#containers.values()].some((other) => other !== container && other.spec.name === name)) {
+      throw new EngineError('conflict', `The container name "${name}" is already in use`)
+    }
+    container.spec = { ...container.spec, name }
   }
 
   async stop(id: string, _graceSeconds: number): Promise<void> {
@@ -164,7 +170,6 @@ export class MemoryContainers implements Containers {
     const container = this.#containers.get(fullId(id))
     if (container === undefined) return undefined
     const { spec } = container
-    const network = spec.network.mode === 'network' ? this.#world.networks.get(spec.network.networkId) : undefined
     return {
       ...summaryOf(container),
       ...(container.startedAt === undefined ? {} : { startedAt: container.startedAt }),
@@ -172,18 +177,7 @@ export class MemoryContainers implements Containers {
       exitCode: container.exitCode,
       oomKilled: container.oomKilled,
       error: '',
-      networks:
-        network === undefined
-          ? []
-          : [
-              {
-                networkId: network.id,
-                networkName: network.spec.name,
-                address: container.address,
-                gateway: network.gateway,
-              },
-              ...this.#joined(container),
-            ],
+      networks: this.#joined(container),
       ports: spec.ports.map((port) => ({ ...port, hostPort: port.hostPort || 30_000 + port.containerPort })),
       mounts: spec.mounts.map(({ type, source, target, readOnly }) => ({
         source: source ?? `/volumes/${id}${target}`,
@@ -343,10 +337,9 @@ export class MemoryContainers implements Containers {
     container.status = 'exited'
     container.finishedAt = new Date()
     container.files.exit()
-    if (spec.network.mode === 'network') this.#world.detach(spec.network.networkId, container.id)
+    this.#world.running.delete(container.id)
     for (const { networkId } of this.#joined(container))
       this.#world.networks.get(networkId)?.endpoints.delete(container.id)
-    container.address = ''
     this.#world.events.tell('die', container)
     log.end()
   }

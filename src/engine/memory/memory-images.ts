@@ -60,6 +60,10 @@ export class MemoryImages implements Images {
     return this.#add(tag, labels)
   }
 
+  async changes(signal: AbortSignal): Promise<AsyncIterable<void>> {
+    return this.#world.imageChanges.follow(signal)
+  }
+
   async list(labels: Labels): Promise<string[]> {
     return [...this.#world.images.values()].filter((image) => carries(image.labels, labels)).map(({ id }) => id)
   }
@@ -67,6 +71,7 @@ export class MemoryImages implements Images {
   async remove(reference: string): Promise<boolean> {
     const id = this.#world.tags.get(reference) ?? reference
     for (const [tag, tagged] of this.#world.tags) if (tagged === id) this.#world.tags.delete(tag)
+    this.#world.imageChanges.tell()
     return this.#world.images.delete(id)
   }
 

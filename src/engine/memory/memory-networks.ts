@@ -46,6 +46,7 @@ export class MemoryNetworks implements Networks {
     const joined = this.#world.joined.get(fullId(containerId)) ?? new Set()
     if (!this.#world.networks.has(fullId(id))) throw new EngineError('not_found', `network ${id} not found`)
     this.#world.joined.set(containerId, joined.add(id))
+    if (this.#world.running.has(containerId)) this.#world.attach(id, containerId)
   }
 
   async disconnect(id: string, containerId: string): Promise<void> {

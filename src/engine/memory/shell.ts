@@ -6,6 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { OutputStream } from '../engine.ts'
+import { readHandOff } from './hand-off.ts'
 
 export interface ShellContext {
   environment: Readonly<Record<string, string>>
@@ -26,6 +27,8 @@ export interface ShellContext {
 const HELPERS = '/.toolbox/'
 const OOM_EXIT_CODE = 137
 const NOT_FOUND = 127
+const UNSTARTED = 125
+const PROGRAMS = new Set(['echo', 'printf', 'cat', 'sleep', 'true', 'false', 'env', 'exit', 'oom', 'sh'])
 /** How long a process that is told to end takes to do so. */
 const FOREVER_MS = 2 ** 31 - 1
 
@@ -86,9 +89,18 @@ async function command(name: string, args: readonly string[], context: ShellCont
   }
 }
 
-/** What the service's programs for workers come to, where there are no processes to look after. */
+/** What the service's own programs come to, where there are no processes to look after. */
 async function helper(name: string, args: readonly string[], context: ShellContext): Promise<number> {
   switch (name) {
+    case 'tool-start': {
+      const told = readHandOff(await context.readStdin())
+      if (told === undefined || !PROGRAMS.has((told.argv[0] ?? '').replace(/^.*\//, ''))) {
+        context.writeFile('/output/.container-orchestrator-unstarted', Buffer.alloc(0))
+        return UNSTARTED
+      }
+      const environment = { ...context.environment, ...told.environment }
+      return execute(told.argv, { ...context, environment, readStdin: async () => told.stdin })
+    }
     case 'worker-start': {
       await context.readStdin()
       const [, ...argv] = args

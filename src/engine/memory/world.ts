@@ -4,7 +4,7 @@ import { EngineError } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type { ImageInfo } from '../engine.ts'
 import type { NetworkSpec } from '../spec.ts'
-import { EventLog } from './event-log.ts'
+import { ChangeLog, EventLog } from './event-log.ts'
 import type { FileTree } from './files.ts'
 
 const FULL_ID = /^[0-9a-f]{64}$/
@@ -47,17 +47,21 @@ export class World {
   /** Ids by reference. */
   readonly tags = new Map<string, string>()
   readonly networks = new Map<string, MemoryNetwork>()
-  /** Networks that containers are in beside the one that they were made for, by container id. */
+  /** Networks that containers are in, that which they were made for first, by container id. */
   readonly joined = new Map<string, Set<string>>()
+  /** Ids of the containers that run. */
+  readonly running = new Set<string>()
   readonly volumes = new Map<string, MemoryVolume>()
   /** Volume names in use, by the containers that mount them. */
   readonly mounts = new Map<string, Set<string>>()
   readonly events = new EventLog()
+  readonly imageChanges = new ChangeLog()
 
   addImage(reference: string, image: Omit<MemoryImage, 'id' | 'createdAt'>): string {
     const id = `sha256:${newId()}`
     this.images.set(id, { ...image, id, createdAt: new Date() })
     this.tags.set(reference, id)
+    this.imageChanges.tell()
     return id
   }
 

@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { MemoryEngine } from '../../../src/engine/memory/memory-engine.ts'
+import { ImageCache } from '../../../src/managers/image-cache.ts'
 import { ImageManager } from '../../../src/managers/image-manager.ts'
 
 const unheard = vi.fn()
@@ -25,6 +26,7 @@ function managed() {
     allowedImages: ['*'],
     allowBuild: false,
     build: { timeoutSeconds: 1, memoryBytes: 1, cpus: 1, network: 'none' },
+    cache: new ImageCache({ engine, log: pino({ level: 'silent' }) }),
     log: pino({ level: 'silent' }),
   })
   return { engine, images, pull }

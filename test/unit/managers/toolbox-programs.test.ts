@@ -9,7 +9,7 @@ import {
 } from '../../../src/managers/toolbox-programs.ts'
 import { readTar } from '../support/tar.ts'
 
-const NAMES = ['worker-start', 'worker-exec', 'worker-kill', 'git-askpass'] as const
+const NAMES = ['tool-start', 'worker-start', 'worker-exec', 'worker-kill', 'git-askpass'] as const
 const entries = await readTar(packPrograms())
 const programs = entries.filter(({ type }) => type === 'file')
 

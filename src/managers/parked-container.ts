@@ -1,0 +1,117 @@
+import { randomUUID } from 'node:crypto'
+import type { Attachment, Engine, ImageInfo, PathStat } from '../engine/engine.ts'
+import { failpoint } from '../failpoints.ts'
+import type { ArtifactCollector } from './artifact-collector.ts'
+import type { DockerManager } from './docker-manager.ts'
+import { encodeHandOff, type HandOff } from './hand-off.ts'
+import { newId } from './names.ts'
+import type { NetworkManager } from './network-manager.ts'
+import { type ParkingPlan, parkingMounts } from './parking-plan.ts'
+import type { Toolbox } from './toolbox.ts'
+
+export interface ParkingDeps {
+  engine: Engine
+  docker: DockerManager
+  networks: NetworkManager
+  toolbox: Toolbox
+  collector: ArtifactCollector
+}
+
+/** A container that runs, and waits on its stdin for the one tool that it is to become. */
+export class ParkedContainer {
+  readonly plan: ParkingPlan
+  /** What its labels say it is. */
+  readonly id: string
+  readonly containerId: string
+  readonly attachment: Attachment
+  /** Of its own, beside its anonymous ones. */
+  readonly volumes: readonly string[]
+  /** What /output looked like before anything ran. */
+  readonly outputBefore: PathStat | undefined
+  readonly #watching = new AbortController()
+  #hasEnded = false
+
+  private constructor(
+    plan: ParkingPlan,
+    made: Pick<ParkedContainer, 'id' | 'containerId' | 'attachment' | 'volumes' | 'outputBefore'>,
+  ) {
+    this.plan = plan
+    this.id = made.id
+    this.containerId = made.containerId
+    this.attachment = made.attachment
+    this.volumes = made.volumes
+    this.outputBefore = made.outputBefore
+  }
+
+  /** Makes and starts one, with its output attached. Leaves nothing where it fails. */
+  static async park(deps: ParkingDeps, plan: ParkingPlan, id = newId('pool')): Promise<ParkedContainer> {
+    const { collector, docker, engine, networks, toolbox } = deps
+    const nonce = randomUUID()
+    const sources = new Map(plan.opensFolders ? plan.folders.map((folder, at) => [folder, `${id}_${at}`]) : [])
+    const volumes = [...sources.values()]
+    let containerId: string | undefined
+    try {
+      const [tools, waitingRoom] = await Promise.all([
+        toolbox.mount(),
+        plan.network === 'session' ? networks.ensureInternal() : undefined,
+        ...volumes.map((name) => toolbox.openVolume(name, { id, nonce })),
+      ])
+      containerId = await docker.create({
+        owner: { kind: 'pool', id, nonce },
+        containerName: id,
+        imageId: plan.imageId,
+        plan: { ...plan.container, mounts: [...parkingMounts(plan, sources), tools] },
+        network: networkOf(plan, waitingRoom?.id),
+        labels: plan.labels,
+      })
+      failpoint('pool.created')
+      const [attachment, outputBefore] = await Promise.all([
+        engine.containers.attach(containerId, { stdin: true }),
+        collector.outputBefore(containerId),
+      ])
+      attachment.stdin.on('error', () => {
+        // It ended, or its tool did before it had read everything.
+      })
+      await engine.containers.start(containerId)
+      // What is in no network can still be taken into one; what was made for none cannot.
+      if (waitingRoom !== undefined) await engine.networks.disconnect(waitingRoom.id, containerId)
+      failpoint('pool.parked')
+      return new ParkedContainer(plan, { id, containerId, attachment, volumes, outputBefore })
+    } catch (error) {
+      if (containerId !== undefined) docker.removeLater(containerId, volumes)
+      else await Promise.all(volumes.map((name) => engine.volumes.remove(name).catch(() => false)))
+      throw error
+    }
+  }
+
+  /** False once its process has ended, or may have. */
+  get isWaiting(): boolean {
+    return !this.#hasEnded && !this.attachment.stdin.destroyed
+  }
+
+  /** Calls back once where it ends, or the connection to the engine breaks, before it is taken. */
+  watch({ engine }: Pick<ParkingDeps, 'engine'>, onEnd: () => void): void {
+    const ended = () => {
+      if (this.#watching.signal.aborted || this.#hasEnded) return
+      this.#hasEnded = true
+      onEnd()
+    }
+    this.attachment.stdin.once('close', ended)
+    void engine.containers.wait(this.containerId, this.#watching.signal).then(ended, ended)
+  }
+
+  /** From here on it is looked after by who takes it. */
+  take(): void {
+    this.#watching.abort()
+  }
+
+  /** Tells it what to become. Whether that arrives, only its end tells. */
+  handOver(handOff: HandOff, image: Pick<ImageInfo, 'environment'>): void {
+    this.attachment.stdin.end(encodeHandOff(handOff, image))
+  }
+}
+
+function networkOf({ network }: ParkingPlan, waitingRoom: string | undefined) {
+  if (network !== 'session') return { mode: network } as const
+  return { mode: 'network', networkId: waitingRoom ?? '', aliases: [] } as const
+}

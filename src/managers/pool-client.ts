@@ -1,0 +1,102 @@
+/** What a run does with a container of the pool: finds which would fit, fits it out, and tells what came of it. */
+import type { ExecuteTool } from '../domain/tool.ts'
+import type { ContainerState, Containers, Engine, PathStat } from '../engine/engine.ts'
+import { messageOf } from '../errors.ts'
+import { failpoint } from '../failpoints.ts'
+import type { Profile } from '../policy/profiles.ts'
+import { toolEnvironment } from '../policy/tool-environment.ts'
+import { requireWorkingDir } from '../policy/working-dir.ts'
+import type { ArtifactCollector } from './artifact-collector.ts'
+import { argvOf, type HandOff } from './hand-off.ts'
+import type { ImageManager, ResolvedImage } from './image-manager.ts'
+import type { Log } from './log.ts'
+import { containerName } from './names.ts'
+import type { NetworkManager } from './network-manager.ts'
+import type { ParkedContainer } from './parked-container.ts'
+import { type ParkingPlan, parkingPlan } from './parking-plan.ts'
+import type { PoolManager } from './pool-manager.ts'
+import type { ToolEntry } from './tool-record.ts'
+import { UNSTARTED_CODE, UNSTARTED_FILE } from './toolbox-programs.ts'
+import { placeInputFiles, planFolders } from './writable-folders.ts'
+
+export interface PoolClientDeps {
+  engine: Engine
+  networks: NetworkManager
+  images: ImageManager
+  collector: ArtifactCollector
+  pool: PoolManager
+  log: Log
+}
+
+/** A kind of parked container that would fit a run. */
+export interface Place {
+  plan: ParkingPlan
+  image: ResolvedImage
+}
+
+/**
+ * Which parked container a run could have; undefined where it needs one of its own, or where its image is
+ * not on the engine. Makes nothing.
+ */
+export async function placeFor(
+  { images, pool }: PoolClientDeps,
+  request: ExecuteTool,
+  profile: Profile,
+  { sessionId, owner }: Pick<ToolEntry, 'sessionId' | 'owner'>,
+): Promise<Place | undefined> {
+  if (!pool.isOn) return undefined
+  const image = await images.present(request, { session: sessionId, owner })
+  if (image === undefined) return undefined
+  requireWorkingDir(image)
+  const plan = parkingPlan(request, image, profile)
+  return plan && { plan, image }
+}
+
+/** Takes a parked container into the run's network, and puts its files in; answers what /output looks like then. */
+export async function fitOut(
+  { collector, engine, networks }: PoolClientDeps,
+  { containerId, outputBefore }: ParkedContainer,
+  request: ExecuteTool,
+  signal: AbortSignal,
+): Promise<PathStat | undefined> {
+  const folders = planFolders(request, [])
+  const join = async () => {
+    if (request.network_mode !== 'session') return
+    const network = await networks.ensure(request.session_id)
+    await engine.networks.connect(network.id, containerId, [])
+  }
+  await Promise.all([join(), placeInputFiles(engine.containers, containerId, folders, signal)])
+  failpoint('pool.fitted_out')
+  return folders.files.length === 0 ? outputBefore : collector.outputBefore(containerId)
+}
+
+export function handOffOf(request: ExecuteTool, executionId: string, image: ResolvedImage): HandOff {
+  return {
+    environment: toolEnvironment(request, executionId),
+    argv: argvOf(request, image),
+    stdin: request.stdin,
+  }
+}
+
+/** Gives its container the name of the run, in nobody's way: what lists containers shows whose it is. */
+export function rename({ engine, log }: PoolClientDeps, containerId: string, run: ToolEntry): void {
+  engine.containers
+    .rename(containerId, containerName('tool', run.name, run.sessionId, run.id))
+    .catch((error: unknown) => {
+      // It may have ended and gone by then.
+      log.debug(
+        { event: 'pool.not_renamed', container_id: containerId, error: messageOf(error) },
+        'a container kept its name',
+      )
+    })
+}
+
+/** True where a parked container ended before it was told all of what to run: then nothing of it has run. */
+export async function wasNeverHandedOver(
+  containers: Containers,
+  state: Pick<ContainerState, 'id' | 'exitCode' | 'finishedAt'>,
+  handedOverAt: Date,
+): Promise<boolean> {
+  if (state.finishedAt !== undefined && state.finishedAt < handedOverAt) return true
+  return state.exitCode === UNSTARTED_CODE && (await containers.statPath(state.id, UNSTARTED_FILE)) !== undefined
+}
