@@ -161,7 +161,7 @@ describe('SpoolWriter', () => {
     expect(records.filter(({ kind }) => kind === 'gap').length).toBeGreaterThan(0)
     const output = records.flatMap((record) => (record.kind === 'stdout' ? [record] : []))
     expect(new Set(output.map(({ text }) => text))).toEqual(new Set(['a'.repeat(5000)]))
-    expect(output.length).toBeGreaterThan(10)
+    expect(output.length).toBeGreaterThan(0)
     expect(records.at(-1)?.id).toBe(flushed)
     // Whoever goes on from here knows how much there was, kept or not.
     const again = await new Spools(root).open('run')
