@@ -13,7 +13,8 @@ export default defineConfig({
     // As long as a machine that is busy with other things may take; what is there is found at once.
     expect: { poll: { timeout: seconds(10) } },
     // The counts that .ci/run sums up.
-    reporters: ['default', ['json', { outputFile: '.cache/vitest.json' }]],
+    reporters: ['default', 'json'],
+    outputFile: { json: '.cache/vitest.json' },
     coverage: { provider: 'v8', include: ['src/**'], reportsDirectory: 'coverage' },
     projects: [
       {

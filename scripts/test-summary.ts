@@ -1,24 +1,11 @@
 /**
  * The end of .ci/run: what failed, by name and with the first lines of why, and last `N passed, N failed`,
- * from the report that vitest left. The arguments name the checks that failed beside the tests; each counts
- * as one failure, whatever tests of a suite of its own were behind it. A skipped test has not passed, and a
- * run in which nothing passed has failed.
+ * from the reports that vitest left. The arguments name the checks that failed beside `npm test`; each
+ * counts as one failure, whatever tests of a suite of its own were behind it. A test that failed, and
+ * passed when its file was run again alone, is named as unsteady and counts as passed. A skipped test has
+ * not passed, and a run in which nothing passed has failed.
  */
-import { readFileSync } from 'node:fs'
-
-interface Report {
-  numPassedTests: number
-  numFailedTests: number
-  numPendingTests: number
-  numTodoTests: number
-  success: boolean
-  testResults: readonly {
-    name: string
-    status: string
-    message?: string
-    assertionResults: readonly { fullName: string; status: string; failureMessages?: readonly string[] | null }[]
-  }[]
-}
+import { againPath, failedFiles, readReport, type TestFile, type TestReport } from './vitest-report.ts'
 
 /** Of `npm test`, whose tests are counted, and of the suites that are checks beside it. */
 const COUNTED = '.cache/vitest.json'
@@ -26,20 +13,21 @@ const REPORTS = [COUNTED, '.cache/vitest-faults.json', '.cache/vitest-security.j
 const LINES_OF_WHY = 12
 
 const failedChecks = process.argv.slice(2)
-const report = readReport(COUNTED)
+for (const name of failedChecks) console.log(`FAILED check: ${name}`)
+for (const path of REPORTS) tellFailures(path)
 
-const passed = report?.numPassedTests ?? 0
+const report = readReport(COUNTED)
+const steadied = report === undefined ? 0 : passedAgain(COUNTED, report)
+const passed = (report?.numPassedTests ?? 0) + steadied
 const skipped = (report?.numPendingTests ?? 0) + (report?.numTodoTests ?? 0)
-const failed = (report === undefined ? 0 : testFailures(report)) + failedChecks.length
+const failed = (report === undefined ? 0 : failures(report) - steadied) + failedChecks.length
 const total = Math.max(failed, passed === 0 ? 1 : 0)
 
-for (const name of failedChecks) console.log(`FAILED check: ${name}`)
-for (const path of REPORTS) for (const line of failuresOf(readReport(path))) console.log(line)
 console.log(`${passed} passed, ${total} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
 process.exitCode = total > 0 ? 1 : 0
 
 /** Failed tests, and files that failed before any test of theirs could run. */
-function testFailures({ numFailedTests, testResults, success }: Report): number {
+function failures({ numFailedTests, testResults, success }: TestReport): number {
   const brokenFiles = testResults.filter(
     (file) => file.status === 'failed' && file.assertionResults.length === 0,
   ).length
@@ -47,26 +35,32 @@ function testFailures({ numFailedTests, testResults, success }: Report): number 
   return Math.max(numFailedTests + brokenFiles, success ? 0 : 1)
 }
 
+/** How many failures of a run did not happen again. */
+function passedAgain(path: string, first: TestReport): number {
+  const again = readReport(againPath(path))
+  if (again === undefined || !again.success) return 0
+  const steady = new Set(again.testResults.map(({ name }) => name))
+  return failedFiles(first).every(({ name }) => steady.has(name)) ? failures(first) : 0
+}
+
 /** Each failed test by its file and name, with the beginning of its reason. */
-function failuresOf(suite: Report | undefined): string[] {
-  return (suite?.testResults ?? []).flatMap(({ name, status, message, assertionResults }) => {
-    const tests = assertionResults.filter((test) => test.status === 'failed')
-    if (tests.length === 0) return status === 'failed' ? told(`FAILED file: ${name}`, message ?? '') : []
-    return tests.flatMap((test) =>
-      told(`FAILED test: ${name}: ${test.fullName}`, test.failureMessages?.join('\n') ?? ''),
-    )
-  })
+function tellFailures(path: string): void {
+  const first = readReport(path)
+  if (first === undefined) return
+  const kind = passedAgain(path, first) > 0 ? 'UNSTEADY' : 'FAILED'
+  for (const file of failedFiles(first)) for (const line of told(file, kind)) console.log(line)
 }
 
-function told(heading: string, why: string): string[] {
+function told({ name, message, assertionResults }: TestFile, kind: string): string[] {
+  const tests = assertionResults.filter((test) => test.status === 'failed')
+  if (tests.length === 0) return [`${kind} file: ${name}`, ...beginningOf(message ?? '')]
+  return tests.flatMap((test) => [
+    `${kind} test: ${name}: ${test.fullName}`,
+    ...beginningOf(test.failureMessages?.join('\n') ?? ''),
+  ])
+}
+
+function beginningOf(why: string): string[] {
   const lines = why.split('\n').filter((line) => line.trim() !== '')
-  return [heading, ...lines.slice(0, LINES_OF_WHY).map((line) => `  ${line}`)]
-}
-
-function readReport(path: string): Report | undefined {
-  try {
-    return JSON.parse(readFileSync(path, 'utf8')) as Report
-  } catch {
-    return undefined
-  }
+  return lines.slice(0, LINES_OF_WHY).map((line) => `  ${line}`)
 }

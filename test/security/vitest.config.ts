@@ -9,7 +9,8 @@ export default defineConfig({
     // The fault suite's malformed replies are the engine's attack on the service.
     include: ['test/security/**/*.test.ts', 'test/faults/malformed.test.ts'],
     globalSetup: ['test/fixtures/require-engine.ts'],
-    reporters: ['default', ['json', { outputFile: '.cache/vitest-security.json' }]],
+    reporters: ['default', 'json'],
+    outputFile: { json: '.cache/vitest-security.json' },
     testTimeout: 2 * 3600 * 1000,
     hookTimeout: 120_000,
     // One file's bombs would be another's noise.
