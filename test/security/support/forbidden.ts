@@ -198,6 +198,7 @@ const CALLS: readonly Call[] = [
   },
   { method: 'POST', path: path(`/containers/${ID}/(?:start|pause|unpause)`) },
   { method: 'POST', path: path(`/containers/${ID}/wait`), query: { condition: /^[a-z-]+$/ } },
+  { method: 'POST', path: path(`/containers/${ID}/rename`), query: { name: new RegExp(`^${NAME}$`) } },
   { method: 'POST', path: path(`/containers/${ID}/stop`), query: { t: /^[\d.]+$/ } },
   { method: 'POST', path: path(`/containers/${ID}/kill`), query: { signal: /^SIG[A-Z]+$/ } },
   {
