@@ -2,6 +2,7 @@
 import type { Config } from './config.ts'
 import type { Engine, EngineInfo } from './engine/engine.ts'
 import { ArtifactCollector } from './managers/artifact-collector.ts'
+import { ColdStarts } from './managers/cold-starts.ts'
 import { CredentialManager } from './managers/credential-manager.ts'
 import { DiskWatch } from './managers/disk-watch.ts'
 import { DockerManager } from './managers/docker-manager.ts'
@@ -87,7 +88,9 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   const { profiles, maxConcurrentRuns, queueLimit } = config
   const egress = new EgressManager({ engine, docker, networks, toolbox, outside: config.egressNetwork, log })
   const shared = { egress, engine, engineInfo, store, docker, networks, images, volumes, profiles, gate, quotas, log }
+  const coldStarts = new ColdStarts()
   const pool = new PoolManager({
+    coldStarts,
     engine,
     docker,
     networks,
@@ -100,16 +103,17 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     isBusy: () => tools.queue.waiting > 0,
     log,
   })
-  const tools = new ToolManager({ ...shared, toolbox, collector, pool, maxConcurrentRuns, queueLimit })
+  const tools = new ToolManager({ ...shared, toolbox, collector, pool, coldStarts, maxConcurrentRuns, queueLimit })
   const { queue } = tools
   const logs = new LogReader(store.spools)
   const names = new SessionNames(profiles)
-  const relics = new RelicManager({ ...shared, names, toolbox, poller, forwarder, logs })
+  const relics = new RelicManager({ ...shared, names, coldStarts, toolbox, poller, forwarder, logs })
   const relicProxy = new RelicProxy({ door, relics, forwarder })
   const imageUsers = new ImageUsers({ engine, docker })
   const workers = new WorkerManager({
     ...shared,
     names,
+    coldStarts,
     toolbox,
     forwarder,
     logs,

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isEngineFault, messageOf } from '../errors.ts'
+import type { ColdStarts } from './cold-starts.ts'
 import type { Log } from './log.ts'
 import { newId } from './names.ts'
 import { ParkedContainer, type ParkingDeps } from './parked-container.ts'
@@ -10,6 +11,8 @@ export interface PoolManagerOptions extends ParkingDeps {
   max: number
   /** Their memory limits together, in bytes. */
   memoryBytes: number
+  /** Nothing is parked while one is under way. */
+  coldStarts: ColdStarts
   /** False while new containers are not to be made: the engine is away, the disk is full, the service stops. */
   mayPark: () => boolean
   /** True while runs wait for their turn. */
@@ -54,7 +57,6 @@ export class PoolManager {
   /** Ids of what is being made. */
   readonly #making = new Map<string, ParkingPlan>()
   readonly #sweeper: NodeJS.Timeout
-  #coldStarts = 0
   #refilling: Promise<void> | undefined
   #disturbedAt = 0
   readonly #ending = new AbortController()
@@ -63,6 +65,7 @@ export class PoolManager {
 
   constructor(options: PoolManagerOptions) {
     this.#options = options
+    options.coldStarts.onEnd(() => this.#disturbed())
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS).unref()
   }
 
@@ -118,18 +121,6 @@ export class PoolManager {
     const demand = this.#demands.get(key)
     if (demand !== undefined) demand.running -= 1
     this.#disturbed()
-  }
-
-  /** Nothing is parked while a container starts that somebody waits for; call what it answers when it has. */
-  coldStart(): () => void {
-    this.#coldStarts += 1
-    let isUnderWay = true
-    return () => {
-      if (!isUnderWay) return
-      isUnderWay = false
-      this.#coldStarts -= 1
-      this.#disturbed()
-    }
   }
 
   /** Removes all that is parked, and parks no more. */
@@ -216,8 +207,8 @@ export class PoolManager {
   }
 
   #mayPark(): boolean {
-    const { isBusy, mayPark } = this.#options
-    return !this.#ended && this.#coldStarts === 0 && !isBusy() && mayPark()
+    const { coldStarts, isBusy, mayPark } = this.#options
+    return !this.#ended && !coldStarts.any && !isBusy() && mayPark()
   }
 
   /** Whose container is missing most recently, where there is or can be made room for it. */

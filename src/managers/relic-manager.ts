@@ -7,6 +7,7 @@ import { AppError, unknownResource } from '../errors.ts'
 import { profileFor } from '../policy/caller-profile.ts'
 import { type Profiles, requireNetwork } from '../policy/profiles.ts'
 import type { ListFilter } from '../store/records.ts'
+import type { ColdStarts } from './cold-starts.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { requireGpu } from './gpu.ts'
 import { requireResources } from './host-limits.ts'
@@ -26,6 +27,7 @@ export interface RelicManagerOptions extends RelicLifeDeps {
   gate: SessionGate
   quotas: SessionQuotas
   names: SessionNames
+  coldStarts: ColdStarts
 }
 
 const RESTART_GRACE_SECONDS = 10
@@ -76,7 +78,7 @@ export class RelicManager {
     try {
       await store.sessions.touch(request.session_id, caller)
       await store.relics.insert(entry)
-      return await life.start()
+      return await this.#options.coldStarts.during(() => life.start())
     } finally {
       if (!entry.live) this.#lives.delete(id)
     }
@@ -117,7 +119,7 @@ export class RelicManager {
       checkQuotas({ runs: 0, containers: 0, memory_mb: entry.request.resource_limits.memory_mb })
     const release = this.#options.names.hold(bearerOf(entry))
     try {
-      return await life.restart(RESTART_GRACE_SECONDS)
+      return await this.#options.coldStarts.during(() => life.restart(RESTART_GRACE_SECONDS))
     } finally {
       release()
     }

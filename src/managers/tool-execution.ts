@@ -13,6 +13,7 @@ import type { VolumeDecision } from '../policy/volumes.ts'
 import type { Store } from '../store/store.ts'
 import type { ArtifactCollector } from './artifact-collector.ts'
 import { bootMoment, elapsedSince } from './boot-clock.ts'
+import type { ColdStarts } from './cold-starts.ts'
 import { untilEnded } from './container-end.ts'
 import { startOnce } from './container-start.ts'
 import type { DockerManager } from './docker-manager.ts'
@@ -35,6 +36,7 @@ export interface ToolExecutionDeps extends ToolPreparationDeps, PoolClientDeps {
   store: Store
   docker: DockerManager
   collector: ArtifactCollector
+  coldStarts: ColdStarts
   log: Log
 }
 
@@ -312,7 +314,7 @@ export class ToolExecution {
   }
 
   async #startCold(): Promise<Outcome> {
-    this.#endColdStart = this.#deps.pool.coldStart()
+    this.#endColdStart = this.#deps.coldStarts.begin()
     try {
       return await this.#start(await this.#prepare())
     } finally {

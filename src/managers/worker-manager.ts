@@ -12,6 +12,7 @@ import { type Profiles, requireNetwork, requireOpenFiles, requireRoot } from '..
 import { requireOwnVariables } from '../policy/worker-environment.ts'
 import { memoryBytes, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import { requireOwned } from '../store/ownership.ts'
+import type { ColdStarts } from './cold-starts.ts'
 import { requireCallerLabels } from './docker-manager.ts'
 import { forgetCommands } from './exec-records.ts'
 import { requireGpu } from './gpu.ts'
@@ -37,6 +38,7 @@ export interface WorkerManagerOptions extends WorkerLifeDeps {
   gate: SessionGate
   quotas: SessionQuotas
   names: SessionNames
+  coldStarts: ColdStarts
 }
 
 interface ListQuery {
@@ -81,7 +83,10 @@ export class WorkerManager {
       if (life?.entry.view.status === 'running' && !life.isRemoved) return { worker: life.entry.view, created: false }
       // What was asked for is lost where it was rebuilt: it is started as it is asked for now.
       if (life !== undefined && (LIVE.has(life.entry.view.status) || !isRebuilt(life.entry))) {
-        return { worker: await this.#withRoom(life, caller, () => life.resumeOrStart()), created: false }
+        return {
+          worker: await this.#withRoom(life, caller, () => life.resumeOrStart()),
+          created: false,
+        }
       }
       const making = { id: newId('worker'), caller }
       return { worker: await this.#checked(request, making, () => this.#start(request, making)), created: true }
@@ -124,7 +129,7 @@ export class WorkerManager {
 
   restart(workerId: string, caller: Caller = ANYONE): Promise<Worker> {
     return this.#withLife(workerId, caller, (life) =>
-      this.#withRoom(life, caller, () => life.restart(RESTART_GRACE_SECONDS)),
+      this.#withRoom(life, caller, () => this.#options.coldStarts.during(() => life.restart(RESTART_GRACE_SECONDS))),
     )
   }
 
@@ -320,7 +325,7 @@ export class WorkerManager {
       throw error
     }
     try {
-      return await life.start()
+      return await this.#options.coldStarts.during(() => life.start())
     } finally {
       if (!entry.live && this.#lives.get(worker_id) === life) this.#lives.delete(worker_id)
     }
@@ -389,7 +394,7 @@ export class WorkerManager {
 
   /** Starts one again where the operator's bounds have room for it and its name is free, which it takes from now on. */
   async #withRoom<T>(life: WorkerLife, { limits }: Caller, work: () => Promise<T>): Promise<T> {
-    const { gate, names, quotas } = this.#options
+    const { coldStarts, gate, names, quotas } = this.#options
     const { session_id } = life.request
     gate.admit(session_id)
     const checkQuotas = await quotas.checkFor(life.entry, limits)
@@ -400,7 +405,7 @@ export class WorkerManager {
     const release = isFoundByName(life.entry) ? names.hold(bearerOf(life.entry)) : () => {}
     this.#returning.add(life)
     try {
-      return await work()
+      return await coldStarts.during(work)
     } finally {
       this.#returning.delete(life)
       release()
