@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { MountSpec } from '../../../src/engine/spec.ts'
-import { planRelic, planTool, planUnstarted } from '../../../src/policy/container-policy.ts'
+import { planParkedTool, planRelic, planTool, planUnstarted } from '../../../src/policy/container-policy.ts'
 import { SERVICE, STRICT } from '../../../src/policy/profiles.ts'
 import { relicRequest, toolRequest } from '../support/requests.ts'
 import { thrown } from '../support/streams.ts'
@@ -68,6 +68,34 @@ describe('planTool', () => {
     const request = toolRequest({ labels: { privileged: 'true' }, parameters: { capabilities: ['SYS_ADMIN'] } })
     expect(planTool(request, 'exec_1', STRICT, []).sandbox).toMatchObject({ readonlyRoot: true, capabilities: [] })
     expect(planTool(request, 'exec_1', SERVICE, []).sandbox.capabilities).toEqual(SERVICE.capabilities)
+  })
+})
+
+describe('planParkedTool', () => {
+  const request = toolRequest({
+    command: ['echo', 'secret'],
+    environment: { A: 'secret' },
+    parameters: { a: 'secret' },
+    stdin: 'secret',
+    resource_limits: { memory_mb: 64, cpu_limit: 0.25, pids_limit: 8 },
+  })
+
+  it.each([STRICT, SERVICE, { ...STRICT, user: '65534', runtime: 'runsc' }])(
+    'is limited and hardened as the container of its own would be ($name $user)',
+    (profile) => {
+      const { command, environment, openStdin, ...own } = planTool(request, 'exec_1', profile, [OUTPUT])
+      const { entrypoint, ...parked } = planParkedTool(request, profile, [OUTPUT], ['/wait'])
+      const home = profile.readonlyRoot ? { HOME: '/tmp' } : {}
+      expect(parked).toStrictEqual({ ...own, environment: home, openStdin: true })
+      expect(entrypoint).toEqual(['/wait'])
+      expect(environment).toMatchObject(home)
+      expect(command).toEqual(['echo', 'secret'])
+      expect(openStdin).toBe(true)
+    },
+  )
+
+  it('has nothing of what the tool is told', () => {
+    expect(JSON.stringify(planParkedTool(request, STRICT, [OUTPUT], ['/wait']))).not.toContain('secret')
   })
 })
 
