@@ -1,6 +1,7 @@
 /** The managers, made and joined: from a configuration, an engine and a store. */
 import type { Config } from './config.ts'
 import type { Engine, EngineInfo } from './engine/engine.ts'
+import { tellingChanges } from './engine/telling-changes.ts'
 import { ArtifactCollector } from './managers/artifact-collector.ts'
 import { ColdStarts } from './managers/cold-starts.ts'
 import { CredentialManager } from './managers/credential-manager.ts'
@@ -19,6 +20,7 @@ import { Idempotency } from './managers/idempotency.ts'
 import { ImageCache } from './managers/image-cache.ts'
 import { ImageManager } from './managers/image-manager.ts'
 import { ImageUsers } from './managers/image-users.ts'
+import { KnownContainers } from './managers/known-containers.ts'
 import type { Log } from './managers/log.ts'
 import { LogReader } from './managers/log-reader.ts'
 import { continueIds } from './managers/names.ts'
@@ -35,6 +37,7 @@ import { SessionNames } from './managers/session-names.ts'
 import { SessionQuotas } from './managers/session-quotas.ts'
 import { SessionReaper } from './managers/session-reaper.ts'
 import { StatsManager } from './managers/stats-manager.ts'
+import { StatsStreams } from './managers/stats-streams.ts'
 import { StoreRebuilder } from './managers/store-rebuilder.ts'
 import { ToolManager } from './managers/tool-manager.ts'
 import { Toolbox } from './managers/toolbox.ts'
@@ -53,8 +56,9 @@ export interface Parts {
   log: Log
 }
 
-export function buildServices({ config, engine, engineInfo, store, hostPaths, log }: Parts) {
+export function buildServices({ config, engine: given, engineInfo, store, hostPaths, log }: Parts) {
   const { instance } = store
+  const engine = tellingChanges(given, (method, containerId) => known.changed(method, containerId))
   const disk = new DiskWatch({
     folders: [config.dataDir, engineInfo.dataRoot].filter((folder) => folder !== ''),
     reserveBytes: config.diskReserveMegabytes * 1024 ** 2,
@@ -72,7 +76,9 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     cgroupParent: config.cgroupParent,
     hostMounts,
   })
-  const { isolation } = engineInfo.capabilities
+  const { isolation, oneShotStats } = engineInfo.capabilities
+  const streams = new StatsStreams({ containers: engine.containers, oneShot: oneShotStats })
+  const known = new KnownContainers({ engine, docker, onGone: (containerId) => streams.forget(containerId) })
   const networks = new NetworkManager({ engine, instance, range: config.sessionSubnets, isolation, log })
   const { allowedImages, allowBuild, cgroupParent } = config
   const build = { ...config.build, ...(cgroupParent === undefined ? {} : { cgroupParent }) }
@@ -103,7 +109,16 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     isBusy: () => tools.queue.waiting > 0,
     log,
   })
-  const tools = new ToolManager({ ...shared, toolbox, collector, pool, coldStarts, maxConcurrentRuns, queueLimit })
+  const tools = new ToolManager({
+    ...shared,
+    toolbox,
+    collector,
+    streams,
+    pool,
+    coldStarts,
+    maxConcurrentRuns,
+    queueLimit,
+  })
   const { queue } = tools
   const logs = new LogReader(store.spools)
   const names = new SessionNames(profiles)
@@ -130,7 +145,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
   names.count(workers)
   const execs = new ExecManager({ engine, store, workers, imageUsers, log })
   const files = new WorkerFiles({ engine, workers, log })
-  const stats = new StatsManager({ engine, docker, ownership: store.ownership })
+  const stats = new StatsManager({ known, streams, ownership: store.ownership })
   const workerHealth = new WorkerHealthManager({ engine, workers, stats, log })
   const sessions = new SessionManager({
     engine,
@@ -168,7 +183,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
     log,
   })
   const rebuilder = new StoreRebuilder({ engine, store, docker, networks, hostPaths, log })
-  const engineWatch = new EngineWatch({ engine, store, docker, queue, reconciler, log })
+  const engineWatch = new EngineWatch({ engine, store, docker, known, queue, reconciler, log })
   const health = new HealthManager({ engine, engineInfo, store, queue, pool, relics, networks, gate, disk })
   return {
     docker,
@@ -233,7 +248,7 @@ export function buildServices({ config, engine, engineInfo, store, hostPaths, lo
       relics.detach()
       workers.detach()
       await forwarder.closeAll()
-      stats.close()
+      streams.close()
       await docker.settled()
     },
   }

@@ -67,6 +67,8 @@ export interface EngineCapabilities {
   gpu: boolean
   /** Inspect tells whether the kernel killed for memory. */
   oomFlag: boolean
+  /** A single sample is told at once, and not with the next round of its streams. */
+  oneShotStats: boolean
   /** The strongest that it can give a network, by its name and version. */
   isolation: NetworkIsolation
 }
@@ -244,6 +246,8 @@ export interface Containers {
   logs(id: string, options: LogsOptions): AsyncIterable<OutputChunk>
   /** About one a second, the first at once, until the container ends. */
   stats(id: string, signal: AbortSignal): AsyncIterable<StatsSample>
+  /** One sample; at once with the capability `oneShotStats`, within seconds otherwise. Undefined where it does not run. */
+  sample(id: string): Promise<StatsSample | undefined>
   /** Undefined where there is no such path; works on stopped containers. */
   statPath(id: string, path: string): Promise<PathStat | undefined>
   /** A tar of a file or folder; its first entry is named after the path's last part. */

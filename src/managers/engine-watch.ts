@@ -4,6 +4,7 @@ import { messageOf } from '../errors.ts'
 import { ownedBy } from '../labels.ts'
 import type { Store } from '../store/store.ts'
 import type { DockerManager } from './docker-manager.ts'
+import type { KnownContainers } from './known-containers.ts'
 import type { Log } from './log.ts'
 import type { RunQueue } from './queue.ts'
 import type { Reconciler } from './reconciler.ts'
@@ -12,6 +13,7 @@ export interface EngineWatchOptions {
   engine: Engine
   store: Store
   docker: DockerManager
+  known: KnownContainers
   queue: Pick<RunQueue, 'suspend' | 'resume'>
   reconciler: Reconciler
   log: Log
@@ -56,13 +58,14 @@ export class EngineWatch {
 
   /** Follows the engine's events. They are a hint: whatever happened while nobody listened is found by reconciling. */
   async #follow(): Promise<void> {
-    const { engine, store, reconciler, log } = this.#options
+    const { engine, store, known, reconciler, log } = this.#options
     const { signal } = this.#ending
     for (let isFirst = true; !signal.aborted; isFirst = false) {
       const round = new AbortController()
       try {
         await engine.availability.restored(signal)
         const events = await engine.events(ownedBy(store.instance), AbortSignal.any([signal, round.signal]))
+        known.followed()
         // Reconciled while the events are followed: between the two nothing is missed.
         if (!isFirst) await reconciler.reconcile()
         for await (const { action, containerId } of events) this.#note(action, containerId)
@@ -73,6 +76,7 @@ export class EngineWatch {
           'following the engine broke off, and is begun again',
         )
       } finally {
+        known.unfollowed()
         round.abort()
       }
       await sleep(RECONNECT_PAUSE_MS, undefined, { signal }).catch(() => {})
@@ -80,7 +84,8 @@ export class EngineWatch {
   }
 
   #note(action: string, containerId: string): void {
-    const { docker, log } = this.#options
+    const { docker, known, log } = this.#options
+    known.heard(action, containerId)
     if (action !== 'destroy' || docker.isRemoving(containerId)) return
     log.warn(
       { event: 'container.removed_externally', container_id: containerId },

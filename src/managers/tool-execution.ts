@@ -26,6 +26,7 @@ import type { ParkingPlan } from './parking-plan.ts'
 import { fitOut, handOffOf, type PoolClientDeps, placeFor, rename, wasNeverHandedOver } from './pool-client.ts'
 import { resultOf } from './result.ts'
 import { RunOutput } from './run-output.ts'
+import type { StatsStreams } from './stats-streams.ts'
 import { type PreparedTool, prepareTool, type ToolPreparationDeps } from './tool-preparation.ts'
 import { type ToolEntry, ToolRecord } from './tool-record.ts'
 import { UsageMeter } from './usage-meter.ts'
@@ -37,6 +38,7 @@ export interface ToolExecutionDeps extends ToolPreparationDeps, PoolClientDeps {
   docker: DockerManager
   collector: ArtifactCollector
   coldStarts: ColdStarts
+  streams: StatsStreams
   log: Log
 }
 
@@ -140,10 +142,9 @@ export class ToolExecution {
   async adopt(state: ContainerState): Promise<void> {
     await this.#settling(async () => {
       await this.#output.open(this.entry.view)
-      const { engine } = this.#deps
       this.#startAsked = true
       await this.#output.resume(this.#outputOf(state.id))
-      const usage = state.status === 'running' ? new UsageMeter(engine.containers, state.id) : undefined
+      const usage = state.status === 'running' ? new UsageMeter(this.#deps.streams, state.id) : undefined
       // One that was parked started before its tool did.
       const { view } = this.entry
       const since = view.warm ? new Date(view.started_at ?? Date.now()) : (state.startedAt ?? new Date())
@@ -408,7 +409,7 @@ export class ToolExecution {
     answered = true,
   ): Promise<Outcome | undefined> {
     const containerId = this.entry.containerId as string
-    const usage = new UsageMeter(this.#deps.engine.containers, containerId)
+    const usage = new UsageMeter(this.#deps.streams, containerId)
     this.#output.follow(this.#outputOf(containerId), attachment)
     // What cut off the answer may have cut off the attachment.
     if (!answered) this.#output.interrupted()

@@ -1,5 +1,6 @@
 import type { ResourceUsage } from '../domain/tool.ts'
-import type { Containers, StatsSample } from '../engine/engine.ts'
+import type { StatsSample } from '../engine/engine.ts'
+import type { StatsStreams } from './stats-streams.ts'
 
 const MIB = 1024 * 1024
 /** A run that ends sooner is not sampled: opening a stream would cost it more than it tells. */
@@ -12,22 +13,24 @@ export function megabytes(bytes: number | null): number | null {
   return bytes === null ? null : Math.round((bytes / MIB) * 100) / 100
 }
 
-/** Watches what one run uses, from one stats stream for as long as it lasts. */
+/** Watches what one run uses, from its container's stats stream, for as long as it lasts. */
 export class UsageMeter {
-  readonly #abort = new AbortController()
   readonly #timer: NodeJS.Timeout
+  #leave: () => void = () => {}
   #last: StatsSample | undefined
   #peakBytes = 0
   #samples = 0
 
-  constructor(containers: Containers, containerId: string) {
-    this.#timer = setTimeout(() => void this.#watch(containers, containerId), GRACE_MS)
+  constructor(streams: StatsStreams, containerId: string) {
+    this.#timer = setTimeout(() => {
+      this.#leave = streams.feed(containerId).watch((sample) => this.#note(sample))
+    }, GRACE_MS)
   }
 
   /** Ends the watching and tells what was seen; null where nothing was. */
   stop(): ResourceUsage | null {
     clearTimeout(this.#timer)
-    this.#abort.abort()
+    this.#leave()
     if (this.#last === undefined) return null
     return {
       cpu_seconds: Math.round(this.#last.cpuNanoseconds / 1e6) / 1e3,
@@ -40,15 +43,9 @@ export class UsageMeter {
     }
   }
 
-  async #watch(containers: Containers, containerId: string): Promise<void> {
-    try {
-      for await (const sample of containers.stats(containerId, this.#abort.signal)) {
-        this.#last = sample
-        this.#peakBytes = Math.max(this.#peakBytes, sample.memoryBytes)
-        this.#samples += 1
-      }
-    } catch {
-      // What was sampled before stands; the run itself does not depend on it.
-    }
+  #note(sample: StatsSample): void {
+    this.#last = sample
+    this.#peakBytes = Math.max(this.#peakBytes, sample.memoryBytes)
+    this.#samples += 1
   }
 }

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { problems } from '../domain/problem.ts'
-import { AllStats, ContainerStats, ListStats, OneStatsQuery } from '../domain/stats.ts'
+import { AllStats, ListStats, OneContainerStats, OneStatsQuery } from '../domain/stats.ts'
 import type { StatsManager } from '../managers/stats-manager.ts'
 import { callerSignal, type ServerSentEvent, sendEvents, wantsEvents } from './sse.ts'
 
@@ -41,25 +41,30 @@ export const statsRoutes: FastifyPluginAsyncZod<StatsRoutesOptions> = async (app
         response: {
           200: {
             description: 'A sample, or a stream of them',
-            content: { 'application/json': { schema: ContainerStats }, 'text/event-stream': { schema: z.string() } },
+            content: { 'application/json': { schema: OneContainerStats }, 'text/event-stream': { schema: z.string() } },
           },
           ...problems(400, 404, 503),
         },
       },
     },
     async (request, reply) => {
-      const first = await stats.one(request.params.id)
-      if (!wantsEvents(request, request.query.follow)) return first
+      const { id } = request.params
+      const { follow, history } = request.query
+      const first = await stats.one(id, history)
+      if (!wantsEvents(request, follow)) return first
       const signal = callerSignal(reply, closing)
-      return sendEvents(reply, samples(stats, request.params.id, signal)) as never
+      return sendEvents(reply, samples(stats.follow(id, signal, history), signal)) as never
     },
   )
 }
 
-async function* samples(stats: StatsManager, id: string, signal: AbortSignal): AsyncGenerator<ServerSentEvent> {
+async function* samples(
+  followed: AsyncIterable<OneContainerStats>,
+  signal: AbortSignal,
+): AsyncGenerator<ServerSentEvent> {
   let count = 0
-  let last: ContainerStats | undefined
-  for await (const sample of stats.follow(id, signal)) {
+  let last: OneContainerStats | undefined
+  for await (const sample of followed) {
     last = sample
     yield { id: ++count, event: 'stats', data: sample }
   }

@@ -95,6 +95,7 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         expect(info.cores).toBeGreaterThan(0)
         expect(info.memoryBytes).toBeGreaterThan(0)
         expect(typeof info.capabilities.gpu).toBe('boolean')
+        expect(typeof info.capabilities.oneShotStats).toBe('boolean')
         await engine.ping()
       })
     })
@@ -288,6 +289,32 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         expect(first?.memoryBytes).toBeGreaterThan(0)
         expect(second?.at.getTime()).toBeGreaterThan(first?.at.getTime() ?? Number.POSITIVE_INFINITY)
         expect(second?.cpuNanoseconds).toBeGreaterThanOrEqual(first?.cpuNanoseconds ?? Number.POSITIVE_INFINITY)
+      })
+
+      it('come while the container is frozen', async () => {
+        const id = await started({ command: ['sleep', '600'] })
+        await engine.containers.pause(id)
+        const abort = new AbortController()
+        let samples = 0
+        for await (const { memoryBytes } of engine.containers.stats(id, abort.signal)) {
+          expect(memoryBytes).toBeGreaterThan(0)
+          if (++samples === 2) abort.abort()
+        }
+        expect(samples).toBe(2)
+        await engine.containers.resume(id)
+      })
+
+      it('are also given one by one, of a container that runs', async () => {
+        const id = await create({ command: ['sleep', '600'] })
+        expect(await engine.containers.sample(id)).toBeUndefined()
+        await engine.containers.start(id)
+        const first = await engine.containers.sample(id)
+        expect(first).toMatchObject({ memoryLimitBytes: 64 * MIB, at: expect.any(Date) })
+        expect(first?.memoryBytes).toBeGreaterThan(0)
+        const second = await engine.containers.sample(id)
+        expect(second?.cpuNanoseconds).toBeGreaterThanOrEqual(first?.cpuNanoseconds ?? Number.POSITIVE_INFINITY)
+        await engine.containers.remove(id)
+        expect(await engine.containers.sample(id)).toBeUndefined()
       })
     })
 
@@ -662,6 +689,7 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
           () => containers.kill(id),
           () => containers.remove(id),
           () => containers.wait(id),
+          () => containers.sample(id),
           () => containers.attach(id, { stdin: false }),
           () => collect(containers.logs(id, { follow: false })),
           () => containers.statPath(id, '/'),

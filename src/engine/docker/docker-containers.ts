@@ -267,6 +267,21 @@ export class DockerContainers implements Containers {
     }
   }
 
+  async sample(id: string): Promise<StatsSample | undefined> {
+    try {
+      const message = await this.#control.read(StatsMessage, {
+        doing: `sampling container ${id}`,
+        method: 'GET',
+        path: `/containers/${fullId(id)}/stats`,
+        query: { stream: 'false', 'one-shot': 'true' },
+      })
+      return sampleOf(message)
+    } catch (error) {
+      if (isEngineFault(error, 'not_found')) return undefined
+      throw error
+    }
+  }
+
   async statPath(id: string, path: string): Promise<PathStat | undefined> {
     const doing = `looking at ${path} in container ${fullId(id)}`
     try {

@@ -119,6 +119,8 @@ export class DockerEngine implements Engine {
         gpu: info.Runtimes?.['nvidia'] !== undefined,
         // Podman 4 never sets the flag.
         oomFlag: !(podman && version.Version.startsWith('4.')),
+        // Docker 26 takes it from the cgroup; older ones have it wait for the round that all streams share.
+        oneShotStats: !podman && minor(version.ApiVersion) >= 45,
         isolation: podman ? 'none' : strongestIsolation(version.Version),
       },
     }

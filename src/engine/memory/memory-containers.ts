@@ -215,23 +215,16 @@ export class MemoryContainers implements Containers {
 
   async *stats(id: string, signal: AbortSignal): AsyncGenerator<StatsSample> {
     const container = this.#get(id)
-    while (container.status === 'running' && !signal.aborted) {
-      const ran = Date.now() - (container.startedAt?.getTime() ?? Date.now())
-      yield {
-        at: new Date(),
-        cpuNanoseconds: ran * 10_000,
-        memoryBytes: 1024 * 1024,
-        memoryLimitBytes: container.spec.resources.memoryBytes,
-        memoryPeakBytes: 2 * 1024 * 1024,
-        networkRxBytes: 0,
-        networkTxBytes: 0,
-        diskReadBytes: 0,
-        diskWriteBytes: 0,
-        pids: 1,
-      }
+    while (isUp(container) && !signal.aborted) {
+      yield sampleOf(container)
       const over = AbortSignal.any([signal, container.process.signal])
       await Promise.race([container.ended, delay(SAMPLE_INTERVAL_MS, undefined, { signal: over }).catch(() => {})])
     }
+  }
+
+  async sample(id: string): Promise<StatsSample | undefined> {
+    const container = this.#containers.get(fullId(id))
+    return container !== undefined && isUp(container) ? sampleOf(container) : undefined
   }
 
   async statPath(id: string, path: string): Promise<PathStat | undefined> {
@@ -415,6 +408,22 @@ function isUp({ status }: Container): boolean {
 
 function summaryOf({ id, spec, status, createdAt }: Container): ContainerSummary {
   return { id, name: spec.name, imageId: spec.imageId, labels: spec.labels, status, createdAt }
+}
+
+function sampleOf({ spec, startedAt }: Container): StatsSample {
+  const at = new Date()
+  return {
+    at,
+    cpuNanoseconds: (at.getTime() - (startedAt ?? at).getTime()) * 10_000,
+    memoryBytes: 1024 * 1024,
+    memoryLimitBytes: spec.resources.memoryBytes,
+    memoryPeakBytes: 2 * 1024 * 1024,
+    networkRxBytes: 0,
+    networkTxBytes: 0,
+    diskReadBytes: 0,
+    diskWriteBytes: 0,
+    pids: 1,
+  }
 }
 
 function writableInto(buffer: InputBuffer): Writable {

@@ -13,6 +13,7 @@ export interface MemoryEngineOptions {
   /** Images that its registry has. */
   pullable?: readonly string[]
   gpu?: boolean
+  oneShotStats?: boolean
 }
 
 /**
@@ -28,18 +29,20 @@ export class MemoryEngine implements Engine {
   /** Set by tests that want an engine to be away. */
   readonly availability = new Availability()
   readonly #world = new World()
-  readonly #gpu: boolean
+  readonly #options: MemoryEngineOptions
 
-  constructor({ images = ['container-orchestrator/toolbox:1'], pullable = [], gpu = false }: MemoryEngineOptions = {}) {
+  constructor(options: MemoryEngineOptions = {}) {
+    const { images = ['container-orchestrator/toolbox:1'], pullable = [] } = options
     const world = this.#world
     this.containers = new MemoryContainers(world)
     this.networks = new MemoryNetworks(world)
     this.images = new MemoryImages(world, images, pullable)
     this.volumes = new MemoryVolumes(world)
-    this.#gpu = gpu
+    this.#options = options
   }
 
   async connect(): Promise<EngineInfo> {
+    const { gpu = false, oneShotStats = true } = this.#options
     return {
       name: 'memory',
       version: '1',
@@ -52,7 +55,7 @@ export class MemoryEngine implements Engine {
       storageDriver: 'memory',
       dataRoot: '',
       runtimes: ['memory'],
-      capabilities: { gpu: this.#gpu, oomFlag: true, isolation: 'inhibit_ipv4' },
+      capabilities: { gpu, oomFlag: true, oneShotStats, isolation: 'inhibit_ipv4' },
     }
   }
 

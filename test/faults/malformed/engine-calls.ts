@@ -171,6 +171,20 @@ export const CALLS: readonly EngineCall[] = [
     },
   },
   {
+    name: 'containers.sample',
+    replies: [{ status: 200, body: { kind: 'json', value: (recorded['stats'] as unknown[])[0] } }],
+    make: (engine) => engine.containers.sample(CONTAINER),
+    lie: (value, told) => {
+      if (value === undefined) {
+        return told[0]?.status === 404 || told[0]?.values?.some(isEmptySample) ? undefined : 'gone out of nothing'
+      }
+      const { at, ...rest } = value as Record<string, unknown>
+      if (!isDate(at) || !Object.values(rest).every(isNullOrUse))
+        return `a sample that is none: ${JSON.stringify(value)}`
+      return refused(told)
+    },
+  },
+  {
     name: 'containers.statPath',
     replies: [{ status: 200, body: { kind: 'none' }, head: true, stat: recorded['pathStat'] }],
     make: (engine) => engine.containers.statPath(CONTAINER, '/etc/passwd'),

@@ -189,7 +189,7 @@ const CALLS: readonly Call[] = [
     path: path(`/containers/${ID}/logs`),
     query: { stdout: YES, stderr: YES, follow: YES, timestamps: YES, since: /^[\d.]*$/, tail: /^\w+$/ },
   },
-  { method: 'GET', path: path(`/containers/${ID}/stats`), query: { stream: YES } },
+  { method: 'GET', path: path(`/containers/${ID}/stats`), query: { stream: YES, 'one-shot': YES } },
   {
     method: 'POST',
     path: path('/containers/create'),

@@ -4,6 +4,7 @@ import type { EngineEvent } from '../../../src/engine/engine.ts'
 import { MemoryEngine } from '../../../src/engine/memory/memory-engine.ts'
 import { DockerManager } from '../../../src/managers/docker-manager.ts'
 import { EngineWatch } from '../../../src/managers/engine-watch.ts'
+import { KnownContainers } from '../../../src/managers/known-containers.ts'
 import type { Reconciler } from '../../../src/managers/reconciler.ts'
 import { Store } from '../../../src/store/store.ts'
 import { temporaryFolder } from '../support/folders.ts'
@@ -12,6 +13,7 @@ const log = pino({ level: 'silent' })
 let store: Store
 let engine: MemoryEngine
 let watch: EngineWatch
+let known: KnownContainers
 const queue = { suspend: vi.fn(), resume: vi.fn() }
 const reconcile = vi.fn(async () => {})
 
@@ -19,10 +21,13 @@ beforeEach(async () => {
   vi.clearAllMocks()
   store = await Store.open(await temporaryFolder())
   engine = new MemoryEngine()
+  const docker = new DockerManager({ engine, instance: store.instance, log })
+  known = new KnownContainers({ engine, docker, onGone: () => {} })
   watch = new EngineWatch({
     engine,
     store,
-    docker: new DockerManager({ engine, instance: store.instance, log }),
+    docker,
+    known,
     queue,
     reconciler: { reconcile } as unknown as Reconciler,
     log,
@@ -78,6 +83,27 @@ describe('EngineWatch', () => {
     await vi.waitFor(() => expect(reconcile).toHaveBeenCalledTimes(2), { timeout: 5_000 })
     await vi.waitFor(() => expect(breaks).toHaveLength(3))
     breaks[2]?.()
+  })
+
+  it('says what happened to containers, and when that is not told any more', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const id = 'c'.repeat(64)
+    engine.events = async () =>
+      (async function* () {
+        yield { containerId: id, action: 'start', at: new Date() }
+        await promise
+      })()
+    const [followed, heard, unfollowed] = [
+      vi.spyOn(known, 'followed'),
+      vi.spyOn(known, 'heard'),
+      vi.spyOn(known, 'unfollowed'),
+    ]
+    watch.begin()
+    await vi.waitFor(() => expect(heard).toHaveBeenCalledWith('start', id))
+    expect(followed).toHaveBeenCalledTimes(1)
+    expect(unfollowed).not.toHaveBeenCalled()
+    resolve()
+    await vi.waitFor(() => expect(unfollowed).toHaveBeenCalledTimes(1))
   })
 
   it('waits with following for an engine that is away', async () => {
