@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Attachment, Engine, ImageInfo, PathStat } from '../engine/engine.ts'
+import { EngineError } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import type { ArtifactCollector } from './artifact-collector.ts'
 import type { DockerManager } from './docker-manager.ts'
@@ -29,6 +30,7 @@ export class ParkedContainer {
   /** What /output looked like before anything ran. */
   readonly outputBefore: PathStat | undefined
   readonly #watching = new AbortController()
+  #isTaken = false
   #hasEnded = false
 
   private constructor(
@@ -94,7 +96,7 @@ export class ParkedContainer {
     const ended = () => {
       if (this.#watching.signal.aborted || this.#hasEnded) return
       this.#hasEnded = true
-      onEnd()
+      if (!this.#isTaken) onEnd()
     }
     this.attachment.stdin.once('close', ended)
     void engine.containers.wait(this.containerId, this.#watching.signal).then(ended, ended)
@@ -102,12 +104,23 @@ export class ParkedContainer {
 
   /** From here on it is looked after by who takes it. */
   take(): void {
-    this.#watching.abort()
+    this.#isTaken = true
   }
 
-  /** Tells it what to become. Whether that arrives, only its end tells. */
+  /**
+   * Tells it what to become. Whether that arrives, only its end tells. Throws where it has ended: then
+   * nothing is told.
+   */
   handOver(handOff: HandOff, image: Pick<ImageInfo, 'environment'>): void {
+    if (!this.isWaiting) throw new EngineError('failed', 'The parked container ended before it was told what to run')
+    this.#watching.abort()
     this.attachment.stdin.end(encodeHandOff(handOff, image))
+  }
+
+  /** Lets go of its connections to the engine: one that was told nothing ends by that. */
+  close(): void {
+    this.#watching.abort()
+    this.attachment.close()
   }
 }
 

@@ -91,12 +91,13 @@ export function rename({ engine, log }: PoolClientDeps, containerId: string, run
     })
 }
 
-/** True where a parked container ended before it was told all of what to run: then nothing of it has run. */
+/**
+ * True where a parked container ended before it was told all of what to run: then nothing of it has run.
+ * By its mark alone: clocks, of which the engine may have another, would have a tool run twice.
+ */
 export async function wasNeverHandedOver(
   containers: Containers,
-  state: Pick<ContainerState, 'id' | 'exitCode' | 'finishedAt'>,
-  handedOverAt: Date,
+  { id, exitCode }: Pick<ContainerState, 'id' | 'exitCode'>,
 ): Promise<boolean> {
-  if (state.finishedAt !== undefined && state.finishedAt < handedOverAt) return true
-  return state.exitCode === UNSTARTED_CODE && (await containers.statPath(state.id, UNSTARTED_FILE)) !== undefined
+  return exitCode === UNSTARTED_CODE && (await containers.statPath(id, UNSTARTED_FILE)) !== undefined
 }

@@ -279,7 +279,7 @@ export class Reconciler {
       if (patience.aborted) return undefined
       throw error
     })
-    return ended !== undefined && wasNeverHandedOver(containers, ended, new Date(0))
+    return ended !== undefined && wasNeverHandedOver(containers, ended)
   }
 
   async #recoverRelic(entry: RelicEntry, container: OwnedContainer | undefined): Promise<void> {

@@ -145,12 +145,17 @@ export class ToolExecution {
       this.#startAsked = true
       await this.#output.resume(this.#outputOf(state.id))
       const usage = state.status === 'running' ? new UsageMeter(this.#deps.streams, state.id) : undefined
-      // One that was parked started before its tool did.
-      const { view } = this.entry
-      const since = view.warm ? new Date(view.started_at ?? Date.now()) : (state.startedAt ?? new Date())
+      const since = this.#adoptedSince(state)
       await this.#record.note({ status: 'running', container_id: state.id, started_at: timestamp(since) }, state.id)
       return (await this.#watch(state.id, usage, since, undefined)) ?? NEVER_TOLD
     })
+  }
+
+  /** When the tool of an adopted container began, as far as that is known: one that was parked started before. */
+  #adoptedSince({ startedAt, finishedAt }: ContainerState): Date {
+    const { started_at, warm } = this.entry.view
+    if (!warm) return startedAt ?? new Date()
+    return started_at === null ? (finishedAt ?? new Date()) : new Date(started_at)
   }
 
   /** Ends the run as `cancelled`; a container that runs is killed, or asked first where there is a grace. */
@@ -287,9 +292,9 @@ export class ToolExecution {
       const before = await fitOut(this.#deps, container, this.#request, this.#abort.signal)
       this.#record.timed('create_ms', created)
       this.#abort.signal.throwIfAborted()
-      this.#startAsked = true
       const started = performance.now()
       container.handOver(handOffOf(this.#request, this.entry.id, image), image)
+      this.#startAsked = true
       this.entry.started = bootMoment()
       failpoint('pool.handed_over')
       const startedAt = new Date()
@@ -301,7 +306,7 @@ export class ToolExecution {
       this.#wasHandedOver = true
       return undefined
     } finally {
-      attachment.close()
+      container.close()
     }
   }
 
@@ -477,13 +482,12 @@ export class ToolExecution {
     failpoint('tool.drained')
     this.entry.view.resource_usage = usage?.stop() ?? null
     const { warm } = this.entry.view
-    if (warm && state !== undefined && (await wasNeverHandedOver(this.#deps.engine.containers, state, startedAt))) {
+    if (warm && state !== undefined && (await wasNeverHandedOver(this.#deps.engine.containers, state))) {
       return undefined
     }
     // One that was parked started before its tool did.
     const began = (warm ? undefined : state?.startedAt) ?? startedAt
-    // An engine stamps the start of a very short run after its end.
-    const completedAt = new Date(Math.max(began.getTime(), (state?.finishedAt ?? new Date()).getTime()))
+    const completedAt = endOf(state?.finishedAt, began, warm)
     const { view } = this.entry
     const duration_ms = completedAt.getTime() - began.getTime()
     view.timings.run_ms = duration_ms
@@ -618,6 +622,16 @@ const NEVER_TOLD: Outcome = {
   status: 'failed',
   exitCode: null,
   failure: { code: 'lost', message: 'The service ended before its container was told what to run', hint: null },
+}
+
+/** When a run ended, by the engine's word, unless that cannot be compared with its beginning. */
+function endOf(finishedAt: Date | undefined, began: Date, warm: boolean): Date {
+  const now = new Date()
+  // The hand-off to a parked container is by this clock, its end by the engine's, which may be another.
+  const isOneClock = !warm || (finishedAt !== undefined && finishedAt >= began && finishedAt <= now)
+  const end = isOneClock ? (finishedAt ?? now) : now
+  // An engine stamps the start of a very short run after its end.
+  return end < began ? began : end
 }
 
 /** Stands for the state of a process that was never started. */

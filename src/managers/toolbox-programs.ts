@@ -100,7 +100,7 @@ case $_w_name in
   ;;
 esac
 _w_runs "$_w_program" 1 || exit
-if [ "$_w_stdin" = closed ]; then exec </dev/null; fi
+if [ "$_w_stdin" = closed ]; then exec <>/dev/null; fi
 exec -a "$_w_name" "$_w_program" "$@"
 `,
 
