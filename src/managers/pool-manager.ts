@@ -32,13 +32,17 @@ interface Demand {
   wantedAt: number
   /** When the target was last made less for want of use. */
   shrunkAt: number
+  /** None is parked before. */
+  retryAt: number
 }
 
 /** Nothing is parked while a run is under way that asked for a container, nor for so long after it; but at the latest after so long. */
 const QUIET_MS = 10
 const MOST_QUIET_MS = 1_000
-/** Who parks again after a failure waits. */
+/** After a failure it is waited for so long: for the engine where that is away, otherwise with the kind alone. */
 const FAILED_PAUSE_MS = 5_000
+/** A kind whose container ends sooner after it was parked is one that cannot be parked. */
+const LASTING_MS = 5_000
 /** A kind that was wanted in this time keeps its containers, whatever others need. */
 const FRESH_MS = 30_000
 /** Without use for this long, a kind keeps one container less. */
@@ -133,7 +137,7 @@ export class PoolManager {
   }
 
   #demandFor(plan: ParkingPlan): Demand {
-    const demand = this.#demands.get(plan.key) ?? { plan, parked: [], target: 0, running: 0, wantedAt: 0, shrunkAt: 0 }
+    const demand = this.#demands.get(plan.key) ?? newDemand(plan)
     this.#demands.set(plan.key, demand)
     return demand
   }
@@ -155,14 +159,14 @@ export class PoolManager {
       await this.#quiet()
       const demand = this.#nextWanted()
       if (demand === undefined || !this.#mayPark()) return
+      for (const stale of this.#inTheWayOf(demand) ?? []) this.#giveUp(stale)
       try {
         await this.#park(demand)
       } catch (error) {
         const { log } = this.#options
         log.warn({ event: 'pool.failed', error: messageOf(error) }, 'a container could not be parked')
-        // A kind that cannot be parked (its image is gone, say) is not tried again until it is wanted again.
-        if (!isEngineFault(error, 'unavailable', 'deadline')) demand.target = 0
-        await this.#pause(FAILED_PAUSE_MS)
+        if (isEngineFault(error, 'unavailable', 'deadline')) await this.#pause(FAILED_PAUSE_MS)
+        else postpone(demand)
       }
     }
   }
@@ -175,19 +179,25 @@ export class PoolManager {
       // Its demand may have been forgotten meanwhile.
       if (this.#ended || this.#demands.get(demand.plan.key) !== demand) return this.#discard(container)
       demand.parked.push(container)
-      container.watch(this.#options, () => {
-        const at = demand.parked.indexOf(container)
-        if (at === -1) return
-        demand.parked.splice(at, 1)
-        this.#options.log.warn(
-          { event: 'pool.lost', container_id: container.containerId },
-          'a parked container ended before it was taken',
-        )
-        this.#discard(container)
-      })
+      const parkedAt = performance.now()
+      container.watch(this.#options, () => this.#lost(demand, container, parkedAt))
     } finally {
       this.#making.delete(id)
     }
+  }
+
+  /** A parked container ended before it was taken. */
+  #lost(demand: Demand, container: ParkedContainer, parkedAt: number): void {
+    const at = demand.parked.indexOf(container)
+    if (at === -1) return
+    demand.parked.splice(at, 1)
+    this.#discard(container)
+    this.#options.log.warn(
+      { event: 'pool.lost', container_id: container.containerId },
+      'a parked container ended before it was taken',
+    )
+    if (performance.now() - parkedAt < LASTING_MS) postpone(demand)
+    else this.#disturbed()
   }
 
   /** Resolves when no run is under way and none was a moment ago, or when there is no waiting for that. */
@@ -213,39 +223,48 @@ export class PoolManager {
 
   /** Whose container is missing most recently, where there is or can be made room for it. */
   #nextWanted(): Demand | undefined {
-    const wanting = [...this.#demands.values()]
-      .filter((demand) => demand.parked.length + this.#makingOf(demand) < demand.target)
+    const now = performance.now()
+    return [...this.#demands.values()]
+      .filter((demand) => demand.retryAt <= now && demand.parked.length + this.#makingOf(demand) < demand.target)
       .sort((a, b) => b.wantedAt - a.wantedAt)
-    return wanting.find((demand) => this.#hasRoom(demand.plan) || this.#makeRoom(demand))
+      .find((demand) => this.#inTheWayOf(demand) !== undefined)
   }
 
   #makingOf({ plan }: Demand): number {
     return [...this.#making.values()].filter(({ key }) => key === plan.key).length
   }
 
-  #hasRoom(plan: ParkingPlan): boolean {
+  /**
+   * What has to be given up for one more container of a kind: of kinds that nobody wanted for a while, what
+   * was wanted longest ago. Undefined where that is not enough.
+   */
+  #inTheWayOf(demand: Demand): readonly Demand[] | undefined {
+    const now = performance.now()
+    const demands = [...this.#demands.values()]
+    const present = [...this.#making.values(), ...demands.flatMap(({ plan, parked }) => parked.map(() => plan))]
+    const stale = demands
+      .filter((other) => now - other.wantedAt > FRESH_MS && other.wantedAt < demand.wantedAt)
+      .sort((a, b) => a.wantedAt - b.wantedAt)
+      .flatMap((other) => other.parked.map(() => other))
     const { max, memoryBytes } = this.#options
-    const present = [
-      ...this.#making.values(),
-      ...[...this.#demands.values()].flatMap(({ parked }) => parked.map((one) => one.plan)),
-    ]
-    const memory = present.reduce((sum, one) => sum + memoryOf(one), 0)
-    return present.length < max && memory + memoryOf(plan) <= memoryBytes
+    let count = present.length + 1
+    let memory = present.reduce((sum, plan) => sum + memoryOf(plan), memoryOf(demand.plan))
+    const inTheWay: Demand[] = []
+    while (count > max || memory > memoryBytes) {
+      const next = stale[inTheWay.length]
+      if (next === undefined) return undefined
+      inTheWay.push(next)
+      count -= 1
+      memory -= memoryOf(next.plan)
+    }
+    return inTheWay
   }
 
-  /** Gives up containers of kinds that nobody wanted for a while, longest first; false where that is not enough. */
-  #makeRoom({ plan }: Demand): boolean {
-    const stale = [...this.#demands.values()]
-      .filter(({ wantedAt, parked }) => parked.length > 0 && performance.now() - wantedAt > FRESH_MS)
-      .sort((a, b) => a.wantedAt - b.wantedAt)
-    for (const demand of stale) {
-      for (const container of demand.parked.splice(0)) {
-        demand.target = Math.max(0, demand.target - 1)
-        this.#discard(container)
-        if (this.#hasRoom(plan)) return true
-      }
-    }
-    return false
+  /** Parks one less of a kind from now on. */
+  #giveUp(demand: Demand): void {
+    demand.target = Math.max(0, demand.target - 1)
+    const container = demand.parked.shift()
+    if (container !== undefined) this.#discard(container)
   }
 
   /** Gives back what was not used for long, and forgets what is not asked for any more. */
@@ -262,9 +281,19 @@ export class PoolManager {
 
   #discard(container: ParkedContainer): void {
     container.take()
-    container.attachment.close()
+    container.close()
     this.#options.docker.removeLater(container.containerId, container.volumes)
   }
+}
+
+function newDemand(plan: ParkingPlan): Demand {
+  return { plan, parked: [], target: 0, running: 0, wantedAt: 0, shrunkAt: 0, retryAt: 0 }
+}
+
+/** A kind that cannot be parked (its image is gone, say) is not tried again until it is wanted again, a while later. */
+function postpone(demand: Demand): void {
+  demand.target = 0
+  demand.retryAt = performance.now() + FAILED_PAUSE_MS
 }
 
 function memoryOf({ container }: ParkingPlan): number {
