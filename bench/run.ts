@@ -1,122 +1,114 @@
 /**
- * Ours and a rival's side by side, in pairs and in one run: `npm run bench [-- --pairs 20]`. The work
- * is a cold tool run without network, as a whole HTTP call; the rival is the bare sequence of engine
- * calls (create, start, wait, logs, remove), which is the floor for whatever drives an engine. Quote
- * the ratio: single figures are the machine's mood.
+ * Ours and the rivals' side by side, by turns and in one run, as one table:
+ *
+ *     npm run bench [-- --only P1,P6] [--pairs 20] [--json FILE] [--write] [--from FILE]
+ *
+ * What it measures, and what the figures mean, is in docs/PERFORMANCE.md. Exit status 1 where a measure
+ * failed; a goal that is not reached is told in the table. Whatever it makes it removes again, also
+ * when it is interrupted.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { availableParallelism, release, tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
-import { parseArgs } from 'node:util'
-import { Agent, request } from 'undici'
-import { askEngine, engineAddress } from '../scripts/engine-client.ts'
-import { parseEndpoint } from '../src/engine/docker/endpoint.ts'
+import { randomUUID } from 'node:crypto'
+import { BareEngine } from './bare-engine.ts'
+import type { Bench, Measure } from './bench.ts'
+import { type Machine, readMachine } from './machine.ts'
+import { MEASURES } from './measures/all.ts'
+import { type Options, parseOptions } from './options.ts'
+import { LAST_REPORT, type Report, readReport, renderReport, saveReport, writePages } from './report.ts'
+import { type Outcome, type Row, rowOf } from './row.ts'
 
-const IMAGE = 'container-orchestrator/toolbox:1'
-const COMMAND = ['echo', 'hello']
-const WARM_UP = 2
+const LABEL = 'container-orchestrator-bench'
+/** A measure that lasts longer is stuck. */
+const MEASURE_DEADLINE_MS = 600_000
+const INTERRUPTED_STATUS = 130
 
-const { values } = parseArgs({ options: { pairs: { type: 'string', default: '12' } } })
-const pairs = Number(values.pairs)
-if (!Number.isInteger(pairs) || pairs < 1) throw new Error('--pairs takes a whole number from 1')
+const options = parseOptions(
+  process.argv.slice(2),
+  MEASURES.map(({ id }) => id),
+)
+const report = options.from === undefined ? await measureAll(options) : await readReport(options.from)
+process.stdout.write(`${renderReport(report)}\n`)
+if (options.write) writePages(report)
+if (options.from === undefined && report.rows.some(({ failed }) => failed !== undefined)) process.exitCode ||= 1
 
-const endpoint = parseEndpoint(engineAddress())
-if (!('socketPath' in endpoint)) throw new Error('the bench speaks to an engine on this machine, by its socket')
-const engine = new Agent({ connect: { socketPath: endpoint.socketPath } })
-
-const dataDir = await mkdtemp(join(tmpdir(), 'co-bench-'))
-const { url, service } = await start()
-try {
-  const ours: number[] = []
-  const bare: number[] = []
-  for (let pair = -WARM_UP; pair < pairs; pair++) {
-    const [a, b] = [await timed(oneRun), await timed(bareSequence)]
-    if (pair < 0) continue
-    ours.push(a)
-    bare.push(b)
-  }
-  const version = await askEngine<{ Version: string }>('GET', '/version')
-  const ratios = ours.map((value, index) => value / (bare[index] ?? Number.NaN))
-  process.stdout.write(
-    [
-      `${pairs} pairs · Docker ${version.Version} · Linux ${release()} · ${availableParallelism()} cores · Node ${process.version}`,
-      '',
-      '| work | ours, median (p95) ms | rival | rival, median (p95) ms | ratio, median |',
-      '|---|---|---|---|---|',
-      `| tool run, cold, whole HTTP call | ${told(ours)} | bare engine sequence | ${told(bare)} | ${quantile(ratios, 0.5).toFixed(2)} |`,
-      '',
-    ].join('\n'),
-  )
-} finally {
-  service.kill('SIGTERM')
-  await new Promise((resolve) => service.once('exit', resolve))
-  await engine.close()
-  await rm(dataDir, { recursive: true, force: true })
-}
-
-async function start(): Promise<{ url: string; service: ChildProcess }> {
-  const started = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', 'src/main.ts'], {
-    env: { ...process.env, CO_PORT: '0', CO_DATA_DIR: dataDir, CO_SESSION_SUBNETS: '10.197.0.0/16' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const address = new Promise<string>((resolve, reject) => {
-    let log = ''
-    started.stdout.on('data', (part: Buffer) => {
-      log += part.toString()
-      const found = /"event":"service.started","address":"([^"]+)"/.exec(log)
-      if (found?.[1] !== undefined) resolve(found[1])
-    })
-    started.once('exit', (code) => reject(new Error(`the service ended with status ${code}`)))
-  })
-  return { url: await address, service: started }
-}
-
-async function oneRun(): Promise<void> {
-  const body = JSON.stringify({ tool_name: 'bench', session_id: 'bench', image: IMAGE, command: COMMAND })
-  const headers = { 'content-type': 'application/json' }
-  const answer = await request(`${url}/containers/tool/execute`, { method: 'POST', headers, body })
-  const run = (await answer.body.json()) as { stdout?: string }
-  if (run.stdout !== 'hello\n') throw new Error(`the run answered ${JSON.stringify(run)}`)
-}
-
-async function bareSequence(): Promise<void> {
-  const created = await call('POST', '/containers/create', {
-    Image: IMAGE,
-    Cmd: COMMAND,
-    HostConfig: { NetworkMode: 'none' },
-  })
-  const { Id } = JSON.parse(created) as { Id: string }
-  await call('POST', `/containers/${Id}/start`)
-  await call('POST', `/containers/${Id}/wait`)
-  const logs = await call('GET', `/containers/${Id}/logs?stdout=1&stderr=1`)
-  if (!logs.includes('hello')) throw new Error('the container wrote nothing')
-  await call('DELETE', `/containers/${Id}`)
-}
-
-async function call(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object): Promise<string> {
-  const answer = await request(`http://engine${path}`, {
-    method,
-    dispatcher: engine,
-    ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
-  })
-  const answered = await text(answer.body)
-  if (answer.statusCode >= 300) throw new Error(`${method} ${path}: ${answer.statusCode} ${answered}`)
-  return answered
-}
-
-async function timed(work: () => Promise<void>): Promise<number> {
+async function measureAll({ only, pairs, json }: Options): Promise<Report> {
   const began = performance.now()
-  await work()
-  return performance.now() - began
+  const interruption = interruptible()
+  const undo: (() => Promise<void>)[] = []
+  const made = new Map<string, Promise<unknown>>()
+  const label = [LABEL, `co-bench-${randomUUID().slice(0, 8)}`] as const
+  const engine = new BareEngine()
+  try {
+    const machine: Machine = await readMachine(interruption)
+    const rows: Row[] = []
+    for (const measure of MEASURES.filter(({ id }) => only === null || only.includes(id))) {
+      const signal = AbortSignal.any([interruption, AbortSignal.timeout(MEASURE_DEADLINE_MS)])
+      const once: Bench['once'] = (key, make) => {
+        const promise = (made.get(key) ?? make()) as ReturnType<typeof make>
+        made.set(key, promise)
+        return promise
+      }
+      const outcomes = await outcomesOf(measure, {
+        pairs,
+        engine,
+        label,
+        signal,
+        once,
+        atEnd: (work) => undo.push(work),
+      })
+      rows.push(...measure.rows.map((plan) => rowOf(plan, outcomes[plan.id])))
+    }
+    const seconds = (performance.now() - began) / 1000
+    const whole = only === null && !interruption.aborted
+    const report = { at: new Date().toISOString(), machine, pairs, whole, seconds, rows }
+    await saveReport(report, [LAST_REPORT, ...(json === undefined ? [] : [json])])
+    return report
+  } finally {
+    await engine.sweep(label.join('='))
+    await engine.sweepNetworks(label[1])
+    for (const work of undo) await work()
+    await engine[Symbol.asyncDispose]()
+  }
 }
 
-function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
+/** What a measure found; where it failed, all of its rows say so, and the others go on. */
+async function outcomesOf(measure: Measure, bench: Bench): Promise<Record<string, Outcome>> {
+  const began = performance.now()
+  process.stderr.write(`bench: ${measure.id} …`)
+  try {
+    bench.signal.throwIfAborted()
+    const outcomes = await measure.run(bench)
+    process.stderr.write(` ${((performance.now() - began) / 1000).toFixed(0)} s\n`)
+    return outcomes
+  } catch (error) {
+    const message = failureOf(error as Error, bench.signal)
+    process.stderr.write(` failed: ${message}\n`)
+    return Object.fromEntries(measure.rows.map(({ id }) => [id, { failed: message }]))
+  } finally {
+    await bench.engine.sweep(bench.label.join('=')).catch(() => {})
+  }
 }
 
-function told(values: readonly number[]): string {
-  return `${quantile(values, 0.5).toFixed(0)} (${quantile(values, 0.95).toFixed(0)})`
+/** Why a measure failed: what fails of an aborted one fails for the abort's sake. */
+function failureOf(error: Error, signal: AbortSignal): string {
+  if (!signal.aborted) return error.message
+  const reason = signal.reason as Error
+  return reason.name === 'TimeoutError' ? `it took more than ${MEASURE_DEADLINE_MS / 1000} s` : reason.message
+}
+
+/** Aborts with the first Ctrl-C, or an error that nobody caught: what was begun is undone, and what was measured is told. */
+function interruptible(): AbortSignal {
+  const interruption = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(name, () => {
+      process.exitCode = INTERRUPTED_STATUS
+      interruption.abort(new Error('interrupted'))
+    })
+  }
+  for (const name of ['unhandledRejection', 'uncaughtException'] as const) {
+    process.on(name, (error: unknown) => {
+      process.exitCode = 1
+      interruption.abort(error)
+    })
+  }
+  return interruption.signal
 }

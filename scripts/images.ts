@@ -1,8 +1,9 @@
 /**
  * Makes the images that this checkout needs, on the engine: `images.ts start` the toolbox, `images.ts
- * egress` the proxy of profiles with `egress`, `images.ts test` also what the tests run. Each is a folder under images/ with a Dockerfile and, where files
- * have to be made first, a `prepare.sh` that puts them beside it. An image carries the recipe it was
- * made by as a label, so one that is in step with its folder is left alone.
+ * egress` the proxy of profiles with `egress`, `images.ts bench` what the bench runs, `images.ts test`
+ * all that the tests run. Each is a folder under images/ with a Dockerfile and, where files have to be
+ * made first, a `prepare.sh` that puts them beside it. An image carries the recipe it was made by as a
+ * label, so one that is in step with its folder is left alone.
  *
  * Exit status: 0 where all are there, 3 where no engine answers (nothing is said then), 1 otherwise.
  */
@@ -18,7 +19,7 @@ const CACHE = '.cache'
 /** Certificate authorities that this machine trusts: a build behind a proxy needs them too. */
 const MACHINE_CERTIFICATES = '/etc/ssl/certs/ca-certificates.crt'
 
-type Purpose = 'start' | 'egress' | 'test'
+type Purpose = 'start' | 'egress' | 'bench' | 'test'
 
 interface Image {
   reference: string
@@ -45,6 +46,12 @@ const NODE: Image = {
   inputs: () => [process.version, existsSync(MACHINE_CERTIFICATES) ? readFileSync(MACHINE_CERTIFICATES) : ''],
 }
 
+const HTTPD: Image = {
+  reference: 'container-orchestrator-test/httpd:1',
+  folder: 'images/test/httpd',
+  from: [TOOLBOX.reference],
+}
+
 const WORKER_BASE: Image = {
   reference: 'container-orchestrator-test/worker-base:1',
   folder: 'images/test/worker-base',
@@ -54,7 +61,7 @@ const WORKER_BASE: Image = {
 const FOR_TESTS: readonly Image[] = [
   EGRESS,
   DEBIAN,
-  { reference: 'container-orchestrator-test/httpd:1', folder: 'images/test/httpd', from: [TOOLBOX.reference] },
+  HTTPD,
   { reference: 'container-orchestrator-test/nonroot:1', folder: 'images/test/nonroot', from: [TOOLBOX.reference] },
   { reference: 'container-orchestrator-test/postgres:1', folder: 'images/test/postgres', from: [DEBIAN.reference] },
   NODE,
@@ -69,7 +76,7 @@ const FOR_TESTS: readonly Image[] = [
 
 /** In the order in which they build on each other. */
 function imagesFor(purpose: Purpose): readonly Image[] {
-  return { start: [TOOLBOX], egress: [EGRESS], test: [TOOLBOX, ...FOR_TESTS] }[purpose]
+  return { start: [TOOLBOX], egress: [EGRESS], bench: [TOOLBOX, HTTPD], test: [TOOLBOX, ...FOR_TESTS] }[purpose]
 }
 
 /** The references that are absent, or made by another recipe than this checkout's. */
@@ -177,8 +184,8 @@ function run(command: string, args: readonly string[], environment: Record<strin
 
 if (import.meta.main) {
   const purpose = process.argv[2]
-  if (purpose !== 'start' && purpose !== 'egress' && purpose !== 'test')
-    throw new Error('usage: images.ts start|egress|test')
+  if (purpose !== 'start' && purpose !== 'egress' && purpose !== 'bench' && purpose !== 'test')
+    throw new Error('usage: images.ts start|egress|bench|test')
   try {
     await makeMissing(purpose)
   } catch (error) {

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes this checkout ready: `setup.sh start` for `npm start`, `setup.sh test` for `npm test`.
+# Makes this checkout ready: `setup.sh start` for `npm start`, `test` for `npm test`, `bench` for `npm run bench`.
 #
 # Packages in step with the lock file, a container engine that answers, the images that are needed.
 # Each step does nothing where nothing is to do, says in one line what it does, and where it cannot,
-# says what would help and ends with status 1. npm calls it before `start` and `test`.
+# says what would help and ends with status 1. npm calls it before all three.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 purpose=${1:-}
 case $purpose in
-  start | test) ;;
+  start | test | bench) ;;
   *)
-    echo 'usage: scripts/setup.sh start|test' >&2
+    echo 'usage: scripts/setup.sh start|test|bench' >&2
     exit 2
     ;;
 esac
@@ -29,6 +29,8 @@ source scripts/setup/engine.sh
 source scripts/setup/registry.sh
 # shellcheck source=scripts/setup/iproute.sh
 source scripts/setup/iproute.sh
+# shellcheck source=scripts/setup/docker-py.sh
+source scripts/setup/docker-py.sh
 
 # One set-up at a time in a checkout; where there is no flock (macOS), that is for the user to see to.
 { mkdir -p .cache && : >>.cache/setup.lock; } 2>/dev/null ||
@@ -49,6 +51,10 @@ elif [ "$status" -ne 0 ]; then
   exit 1
 fi
 
-[ "$purpose" = test ] || exit 0
-ensure_registry
-ensure_iproute
+case $purpose in
+  test)
+    ensure_registry
+    ensure_iproute
+    ;;
+  bench) ensure_docker_py ;;
+esac

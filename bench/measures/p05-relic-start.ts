@@ -1,0 +1,49 @@
+import { HTTPD } from '../bare-engine.ts'
+import type { Bench, Measure } from '../bench.ts'
+import { inTurn } from '../in-turn.ts'
+import { openTestcontainers, type Started } from '../rivals/testcontainers.ts'
+import { ratioAtMost } from '../row.ts'
+import { startService } from '../service.ts'
+
+/** The first relic of a session, which has no network yet. */
+export const relicStart: Measure = {
+  id: 'P5',
+  rows: [
+    {
+      id: 'P5',
+      work: "relic: start to healthy, session's first",
+      unit: 'ms',
+      rival: 'testcontainers, a network and the same image',
+      goal: ratioAtMost(0.9),
+    },
+  ],
+  async run(bench: Bench) {
+    const { engine, pairs, signal } = bench
+    await using service = await startService({ engine, signal })
+    let sessions = 0
+    const ours = {
+      run: async () => {
+        sessions += 1
+        await service.post('/containers/relic/start', {
+          relic_name: 'web',
+          session_id: `relics-${sessions}`,
+          image: HTTPD,
+        })
+      },
+      settle: async () => {
+        await service.post('/containers/cleanup/session', { session_id: `relics-${sessions}`, force: true })
+      },
+    }
+    const testcontainers = await openTestcontainers(bench)
+    if ('absent' in testcontainers)
+      return { P5: { ...(await inTurn({ ours }, { rounds: pairs, signal })), rival: testcontainers } }
+    let started: Started | undefined
+    const rival = {
+      run: async () => {
+        started = await testcontainers.start()
+      },
+      settle: async () => started?.remove(),
+    }
+    return { P5: await inTurn({ ours, rival }, { rounds: pairs, signal }) }
+  },
+}

@@ -1,0 +1,75 @@
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Bench, Measure } from '../bench.ts'
+import { inTurn } from '../in-turn.ts'
+import { COLD } from '../pool.ts'
+import { atMost, type Outcome, ratioAtMost } from '../row.ts'
+import { seededStore } from '../seed-store.ts'
+import { startService } from '../service.ts'
+import { atOnce, greet, greeter } from '../tool-runs.ts'
+
+const ROUNDS_PER_PAIR = 2
+const WARM_UP = 5
+const IDLE_MS = 5_000
+const RUNS = 10_000
+const AT_ONCE = 8
+const EARLY_RUNS = 2_000
+const ON_MEMORY_ENGINE = join(import.meta.dirname, '../memory-service.ts')
+
+/** What the service needs more of the longer it has run: nothing, if it can be. */
+export const growth: Measure = {
+  id: 'P11',
+  rows: [
+    {
+      id: 'P11',
+      work: 'cold tool run with 100,000 stored runs',
+      unit: 'ms',
+      rival: 'the same service, nothing stored',
+      goal: ratioAtMost(1.05),
+    },
+    { id: 'P11 idle', work: 'resident memory of the service, idle', unit: 'MiB', goal: atMost(100) },
+    {
+      id: 'P11 runs',
+      work: 'what that has grown by after 10,000 runs (on an engine in memory)',
+      unit: 'MiB',
+      goal: atMost(10),
+    },
+  ],
+  async run(bench: Bench) {
+    return {
+      P11: await besideAnEmptyStore(bench),
+      'P11 idle': await idleMemory(bench),
+      'P11 runs': await memoryAfterRuns(bench),
+    }
+  },
+}
+
+async function besideAnEmptyStore(bench: Bench): Promise<Outcome> {
+  const { engine, pairs, signal } = bench
+  const dataDir = await seededStore(bench)
+  await using full = await startService({ engine, signal, environment: COLD, dataDir })
+  await using empty = await startService({ engine, signal, environment: COLD })
+  const contenders = { ours: greeter(full, engine), rival: greeter(empty, engine) }
+  return await inTurn(contenders, { rounds: pairs * ROUNDS_PER_PAIR, warmUp: WARM_UP, signal })
+}
+
+async function idleMemory({ engine, signal }: Bench): Promise<Outcome> {
+  await using service = await startService({ engine, signal })
+  await sleep(IDLE_MS, undefined, { signal })
+  return { ours: [await service.rss()] }
+}
+
+/** On an engine in memory: ten thousand containers take a real one half an hour. */
+async function memoryAfterRuns({ engine, signal }: Bench): Promise<Outcome> {
+  await using service = await startService({ engine, signal, environment: COLD, main: ON_MEMORY_ENGINE })
+  await sleep(IDLE_MS, undefined, { signal })
+  const idle = await service.rss()
+  await atOnce(EARLY_RUNS, AT_ONCE, () => greet(service))
+  await sleep(IDLE_MS, undefined, { signal })
+  const early = await service.rss()
+  await atOnce(RUNS - EARLY_RUNS, AT_ONCE, () => greet(service))
+  await sleep(IDLE_MS, undefined, { signal })
+  const late = await service.rss()
+  const after = `${(early - idle).toFixed(0)} MiB of it after the first ${EARLY_RUNS.toLocaleString('en-US')} runs`
+  return { ours: [late - idle], notes: [after] }
+}

@@ -1,0 +1,26 @@
+/** Runs by bare engine calls, several at once, as many as the engine does best with. */
+import { type Bench, labelsOf } from '../bench.ts'
+import { atOnce } from '../tool-runs.ts'
+
+const CANDIDATES = [2, 4, 8, 16]
+const PROBE_RUNS = 16
+
+export async function bareRuns(bench: Bench, count: number, concurrency: number): Promise<void> {
+  await atOnce(count, concurrency, async () => {
+    bench.signal.throwIfAborted()
+    await bench.engine.run(labelsOf(bench))
+  })
+}
+
+/** At how many at once runs by bare calls go fastest here: tried out once. */
+export function bestConcurrency(bench: Bench): Promise<number> {
+  return bench.once('best concurrency', async () => {
+    const tried: { concurrency: number; ms: number }[] = []
+    for (const concurrency of CANDIDATES) {
+      const began = performance.now()
+      await bareRuns(bench, PROBE_RUNS, concurrency)
+      tried.push({ concurrency, ms: performance.now() - began })
+    }
+    return tried.toSorted((a, b) => a.ms - b.ms)[0]?.concurrency ?? 4
+  })
+}
