@@ -5,11 +5,12 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { timestamp } from '../src/domain/common.ts'
 import { ExecuteTool, type ToolRun } from '../src/domain/tool.ts'
 import { newId } from '../src/managers/names.ts'
 import { queuedRun } from '../src/managers/tool-manager.ts'
-import { type Database, openDatabase, type Tables } from '../src/store/database.ts'
+import { type Database, openDatabase, type Value } from '../src/store/database.ts'
 import { encodeRecord, segmentName } from '../src/store/spool-format.ts'
 import { Store } from '../src/store/store.ts'
 import type { Bench } from './bench.ts'
@@ -17,7 +18,6 @@ import { greeting } from './tool-runs.ts'
 
 export const STORED_RUNS = 100_000
 const SESSIONS = 100
-/** SQLite takes 32,766 values in a statement. */
 const BATCH = 1_000
 const STATES = ['queued', 'preparing', 'running', 'completed'] as const
 
@@ -31,34 +31,37 @@ export function seededStore(bench: Bench): Promise<string> {
     try {
       await seed(database, folder, bench.signal)
     } finally {
-      await database.destroy()
+      await database.close()
     }
     return folder
   })
 }
 
 async function seed(database: Database, folder: string, signal: AbortSignal): Promise<void> {
-  await database.transaction().execute(async (transaction) => {
-    const at = timestamp()
-    const sessions = Array.from({ length: SESSIONS }, (_, index) => ({
-      session_id: `stored-${index}`,
-      created_at: at,
-      last_activity_at: at,
-    }))
-    await transaction
-      .insertInto('sessions')
-      .values(sessions as Tables['sessions'][])
-      .execute()
-    for (let start = 0; start < STORED_RUNS; start += BATCH) {
-      signal.throwIfAborted()
-      const runs = Array.from({ length: BATCH }, (_, index) => endedRun(`stored-${(start + index) % SESSIONS}`))
-      await transaction.insertInto('records').values(runs.map(rowOf)).execute()
-      // Of the events the latest are kept, which are those of a quarter of the runs.
-      if (start >= STORED_RUNS - STORED_RUNS / STATES.length)
-        await transaction.insertInto('events').values(runs.flatMap(eventsOf)).execute()
-      for (const run of runs) writeLog(folder, run)
-    }
+  const at = timestamp()
+  database.atomically(() => {
+    for (let index = 0; index < SESSIONS; index++)
+      insert(database, 'sessions', { session_id: `stored-${index}`, created_at: at, last_activity_at: at })
   })
+  for (let start = 0; start < STORED_RUNS; start += BATCH) {
+    signal.throwIfAborted()
+    const runs = Array.from({ length: BATCH }, (_, index) => endedRun(`stored-${(start + index) % SESSIONS}`))
+    database.atomically(() => {
+      for (const run of runs) insert(database, 'records', rowOf(run))
+      // Of the events the latest are kept, which are those of a quarter of the runs.
+      if (start < STORED_RUNS - STORED_RUNS / STATES.length) return
+      for (const event of runs.flatMap(eventsOf)) insert(database, 'events', event)
+    })
+    for (const run of runs) writeLog(folder, run)
+    // A signal to end is heard between two batches.
+    await nextTurn()
+  }
+}
+
+function insert(database: Database, table: string, row: Record<string, Value>): void {
+  const columns = Object.keys(row)
+  const places = columns.map(() => '?').join(', ')
+  database.run(`insert into ${table} (${columns.join(', ')}) values (${places})`, ...Object.values(row))
 }
 
 function endedRun(session: string): ToolRun {
@@ -79,7 +82,7 @@ function endedRun(session: string): ToolRun {
   }
 }
 
-function rowOf(run: ToolRun): Tables['records'] {
+function rowOf(run: ToolRun): Record<string, Value> {
   return {
     id: run.execution_id,
     kind: 'tool',
@@ -96,7 +99,7 @@ function rowOf(run: ToolRun): Tables['records'] {
   }
 }
 
-function eventsOf(run: ToolRun) {
+function eventsOf(run: ToolRun): Record<string, Value>[] {
   const { execution_id, tool_name, container_id, session_id } = run
   return STATES.map((status) => ({
     at: run.queued_at,

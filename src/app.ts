@@ -9,6 +9,7 @@ import type { HealthManager } from './managers/health-manager.ts'
 import { type Authenticator, access, type Owners } from './plugins/access.ts'
 import { type AuditOptions, audit } from './plugins/audit.ts'
 import { Connections, connectionBounds } from './plugins/connections.ts'
+import { type DurableAnswersOptions, durableAnswers } from './plugins/durable-answers.ts'
 import { hostCheck } from './plugins/host-check.ts'
 import { DEFAULT_HTTP_LIMITS, HEAD_BYTES, type HttpLimits } from './plugins/http-limits.ts'
 import { jsonBody } from './plugins/json-body.ts'
@@ -51,7 +52,8 @@ export interface AppServices
     Omit<EventRoutesOptions, 'closing'>,
     Omit<WorkerFileRoutesOptions, 'closing'>,
     CleanupRoutesOptions,
-    MetricsOptions {
+    MetricsOptions,
+    DurableAnswersOptions {
   health: HealthManager
   owners: Owners
 }
@@ -157,6 +159,7 @@ export async function buildApp({
   await app.register(audit, { log: auditLog })
   await app.register(jsonBody)
   await app.register(streamBounds, { limits, callerOf: ({ caller, ip }) => caller.tokenId ?? caller.keyId ?? ip })
+  await app.register(durableAnswers, { synced: services.synced })
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
 

@@ -75,6 +75,7 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
     cores: engineInfo.cores,
     cgroupParent: config.cgroupParent,
     hostMounts,
+    recorded: () => store.synced(),
   })
   const { isolation, oneShotStats } = engineInfo.capabilities
   const streams = new StatsStreams({ containers: engine.containers, oneShot: oneShotStats })
@@ -188,6 +189,7 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
   return {
     docker,
     owners: store.ownership,
+    synced: () => store.synced(),
     logs,
     networks,
     tools,

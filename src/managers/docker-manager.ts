@@ -45,6 +45,7 @@ export class DockerManager {
   readonly #cores: number
   readonly #cgroupParent: string | undefined
   readonly #log: Log
+  readonly #recorded: () => Promise<void>
   readonly #removals = new Set<Promise<void>>()
   /** Ids of what this service removes, or has just removed. */
   readonly #removing = new Set<string>()
@@ -60,8 +61,11 @@ export class DockerManager {
     cores?: number
     cgroupParent?: string | undefined
     hostMounts?: HostMounts
+    /** Resolves once what was recorded before is kept, whatever happens: waited for before a container is made or removed. */
+    recorded?: () => Promise<void>
   }) {
     this.hostMounts = options.hostMounts ?? new HostMounts()
+    this.#recorded = options.recorded ?? (async () => {})
     this.#cgroupParent = options.cgroupParent
     this.#engine = options.engine
     this.#cores = options.cores ?? Number.POSITIVE_INFINITY
@@ -75,6 +79,7 @@ export class DockerManager {
    */
   async create(intent: ContainerIntent): Promise<string> {
     const binds = intent.plan.mounts.filter((mount) => mount.type === 'bind')
+    await this.#recorded()
     this.hostMounts.claim(intent.owner.id, binds)
     failpoint('container.create')
     const id = await this.#engine.containers.create({
@@ -174,6 +179,7 @@ export class DockerManager {
     setTimeout(() => this.#removing.delete(containerId), TOLD_WITHIN_MS).unref()
     for (let attempt = 1; ; attempt++) {
       try {
+        await this.#recorded()
         failpoint('container.remove')
         const removed = await this.#engine.containers.remove(containerId)
         this.hostMounts.gone(containerId)

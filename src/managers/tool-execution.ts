@@ -235,6 +235,7 @@ export class ToolExecution {
     const { profile, volumes } = this.#decision
     // Stored before anything is made: what is queued in the store is taken for never begun.
     await this.#record.insist({ status: 'preparing' }, this.#abort.signal)
+    this.#deps.store.sync()
     const began = performance.now()
     const { id, nonce, owner } = this.entry
     const prepared = await prepareTool(

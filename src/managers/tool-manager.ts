@@ -108,8 +108,7 @@ export class ToolManager {
     }
     try {
       giveBack = await quotas.hold(entry, caller.limits, useOf(request))
-      await store.sessions.touch(sessionId, caller)
-      await store.tools.insert(entry)
+      await store.accept(entry, caller)
     } catch (error) {
       admission.withdraw()
       giveBack()

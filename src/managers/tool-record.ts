@@ -68,8 +68,7 @@ export class ToolRecord {
   async storeEnd(signal: AbortSignal, onFailure: () => void): Promise<void> {
     while (!signal.aborted) {
       try {
-        await this.#store.tools.update(this.entry)
-        await this.#store.sessions.noteActivity(this.entry.sessionId)
+        await this.#store.settle(this.entry)
         return
       } catch (error) {
         this.#failed(error, 'the end of a run could not be stored, which is tried again')

@@ -1,82 +1,11 @@
-/** SQLite through Kysely: node:sqlite in WAL mode, statements prepared once. */
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import { type Generated, Kysely, SqliteDialect } from 'kysely'
+/** SQLite (node:sqlite in WAL mode): statements are prepared once, and what is committed is synced beside the event loop. */
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { CorruptStore, told } from './faults.ts'
+import { LogSync } from './log-sync.ts'
 import { migrate } from './migrations.ts'
 
-export interface Tables {
-  instance: { id: string; created_at: string }
-  records: RecordRow
-  sessions: SessionRow
-  events: {
-    id: Generated<number>
-    at: string
-    type: string
-    session_id: string | null
-    owner: string | null
-    data: string
-  }
-  idempotency_keys: { key: string; digest: string; resource: string; created_at: string }
-  session_tokens: SessionTokenRow
-}
-
-/** A token that calls for one session. */
-export interface SessionTokenRow {
-  id: string
-  /** Of the whole token, in hex. */
-  sha256: string
-  session_id: string
-  /** Of the key that made it. */
-  owner: string
-  key_id: string
-  /** Separated by spaces. */
-  scopes: string
-  created_at: string
-  expires_at: string
-}
-
-export interface SessionRow {
-  session_id: string
-  /** Whoever began it; null where callers were not told apart. */
-  owner: string | null
-  created_at: string
-  last_activity_at: string
-  /** Null where the session lasts until it is cleaned up. */
-  ttl_seconds: number | null
-  /** Null where no activity is asked for. */
-  idle_timeout_seconds: number | null
-  /** By its time to live, counted from when that was set last. */
-  expires_at: string | null
-  /** Of what it may have at once; null where only the operator bounds it. */
-  quota_runs: number | null
-  quota_containers: number | null
-  quota_memory_mb: number | null
-}
-
-/** What the service promised: a tool run, a relic, a worker, or a command in one. */
-export interface RecordRow {
-  id: string
-  kind: 'tool' | 'relic' | 'worker' | 'exec'
-  session_id: string
-  /** Its session's; of what has no session, whoever made it. Null where callers were not told apart. */
-  owner: string | null
-  name: string
-  status: string
-  /** 1 while it may still change or hold resources. */
-  live: number
-  /** Engine id, once the engine answered it. */
-  container_id: string | null
-  /** Of the latest attempt at a create: on the container's labels too. */
-  nonce: string
-  /** What the caller asked for, as JSON; null once nothing needs it. */
-  request: string | null
-  /** What callers see, as JSON. */
-  record: string
-  /** When the engine had started it, on the clock of the host's boot: as JSON; null before. */
-  started: string | null
-}
-
-export type Database = Kysely<Tables>
+/** What a statement takes, and what a column holds. */
+export type Value = SQLInputValue
 
 /** SQLite waits for another process in place, and the service with it: not for long. */
 const BUSY_TIMEOUT_MS = 1_000
@@ -96,17 +25,14 @@ export interface OpenOptions {
  */
 export async function openDatabase(path: string, { whileCorrupt, onCorrupt }: OpenOptions = {}): Promise<Database> {
   const sqlite = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
-  const corruption = new AbortController()
-  const database: Database = new Kysely<Tables>({
-    dialect: new SqliteDialect({ database: adapt(sqlite, (error) => corruption.abort(error)) }),
-  })
   try {
     told(() => {
-      sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
+      // With NORMAL a commit is in the log, which outlives the process; `synced` tells when it outlives a loss of power.
+      sqlite.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON')
       requireSound(sqlite)
+      migrate(sqlite)
+      requireReadable(sqlite)
     })
-    await migrate(database)
-    told(() => requireReadable(sqlite))
   } catch (error) {
     try {
       if (error instanceof CorruptStore) await whileCorrupt?.()
@@ -115,8 +41,7 @@ export async function openDatabase(path: string, { whileCorrupt, onCorrupt }: Op
     }
     throw error
   }
-  corruption.signal.addEventListener('abort', () => onCorrupt?.(corruption.signal.reason as CorruptStore))
-  return database
+  return new Database(sqlite, path, onCorrupt)
 }
 
 /** Reads every page once, which a gigabyte takes some seconds for. */
@@ -136,41 +61,102 @@ function requireReadable(sqlite: DatabaseSync): void {
   if (spoiled !== undefined) throw new CorruptStore(`record ${String(spoiled['id'])} is not readable`)
 }
 
-/** node:sqlite in the form that Kysely's dialect expects. */
-function adapt(sqlite: DatabaseSync, onCorrupt: (error: CorruptStore) => void) {
-  const statements = new Map<string, StatementSync>()
-  const statementOf = (sql: string): StatementSync => {
-    let statement = statements.get(sql)
-    if (statement === undefined) {
-      if (statements.size >= CACHED_STATEMENTS) statements.clear()
-      statement = sqlite.prepare(sql)
-      statements.set(sql, statement)
-    }
-    return statement
+/**
+ * An open database. Each statement is carried out before its call returns, and what fails is told as
+ * `disk_low`, `store_unavailable` or `CorruptStore`.
+ */
+export class Database {
+  readonly #sqlite: DatabaseSync
+  readonly #statements = new Map<string, StatementSync>()
+  /** Absent for a database that is not kept. */
+  readonly #log: LogSync | undefined
+  #onCorrupt: ((error: CorruptStore) => void) | undefined
+
+  constructor(sqlite: DatabaseSync, path: string, onCorrupt?: (error: CorruptStore) => void) {
+    this.#sqlite = sqlite
+    this.#onCorrupt = onCorrupt
+    this.#log = path === ':memory:' ? undefined : new LogSync(`${path}-wal`, () => this.#takeOverLog())
   }
-  const tried = <T>(work: () => T): T => {
+
+  /** All rows that a statement answers. */
+  all<Row>(sql: string, ...values: Value[]): Row[] {
+    return this.#told(() => this.#statement(sql).all(...values) as Row[])
+  }
+
+  /** The first row that a statement answers; undefined where there is none. */
+  first<Row>(sql: string, ...values: Value[]): Row | undefined {
+    return this.#told(() => this.#statement(sql).get(...values) as Row | undefined)
+  }
+
+  /** Carries out a statement, and answers how many rows it changed. */
+  run(sql: string, ...values: Value[]): number {
+    return this.#told(() => {
+      const changes = Number(this.#statement(sql).run(...values).changes)
+      if (changes > 0) this.#log?.wrote()
+      return changes
+    })
+  }
+
+  /** All that `work` writes, or, where it throws, nothing of it. One within another is a part of that. */
+  atomically<T>(work: () => T): T {
+    if (this.#sqlite.isTransaction) return work()
+    this.#execute('begin immediate')
     try {
-      return told(work)
+      const result = work()
+      this.#execute('commit')
+      this.#log?.wrote()
+      return result
     } catch (error) {
-      if (error instanceof CorruptStore) onCorrupt(error)
+      // A disk that is full has SQLite roll back by itself.
+      if (this.#sqlite.isTransaction) this.#execute('rollback')
       throw error
     }
   }
-  return {
-    close: () => sqlite.close(),
-    prepare: (sql: string) => {
-      const statement = tried(() => statementOf(sql))
-      type Values = Parameters<StatementSync['all']>
-      return {
-        reader: statement.columns().length > 0,
-        all: (parameters: readonly unknown[]) => tried(() => statement.all(...(parameters as Values))),
-        run: (parameters: readonly unknown[]) => {
-          // A disk that is full has SQLite roll back by itself; to be told so would hide why.
-          if (sql === 'rollback' && !sqlite.isTransaction) return { changes: 0, lastInsertRowid: 0 }
-          return tried(() => statement.run(...(parameters as Values)))
-        },
-        iterate: (parameters: readonly unknown[]) => tried(() => statement.iterate(...(parameters as Values))),
+
+  /** Resolves once all that was written before is on the disk: no loss of power takes it back. */
+  async synced(): Promise<void> {
+    await this.#log?.done()
+  }
+
+  /** Begins to bring it there; whoever waits for it later is told where that fails. */
+  sync(): void {
+    this.#log?.done().catch(() => {})
+  }
+
+  async close(): Promise<void> {
+    await this.#log?.close()
+    // The last to close it has SQLite take the log over, and sync what that leaves.
+    this.#sqlite.close()
+  }
+
+  #takeOverLog(): void {
+    const row = this.first<{ busy: number }>('PRAGMA wal_checkpoint(TRUNCATE)')
+    if (row?.busy !== 0) throw new Error('another process reads the log of the store')
+  }
+
+  #execute(sql: string): void {
+    this.#told(() => this.#statement(sql).run())
+  }
+
+  #statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql)
+    if (statement === undefined) {
+      if (this.#statements.size >= CACHED_STATEMENTS) this.#statements.clear()
+      statement = this.#sqlite.prepare(sql)
+      this.#statements.set(sql, statement)
+    }
+    return statement
+  }
+
+  #told<T>(work: () => T): T {
+    try {
+      return told(work)
+    } catch (error) {
+      if (error instanceof CorruptStore) {
+        this.#onCorrupt?.(error)
+        this.#onCorrupt = undefined
       }
-    },
+      throw error
+    }
   }
 }

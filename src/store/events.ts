@@ -2,6 +2,7 @@ import { EventEmitter, once } from 'node:events'
 import type { View } from '../domain/caller.ts'
 import { timestamp } from '../domain/common.ts'
 import type { Database } from './database.ts'
+import { Where } from './where.ts'
 
 /** Something that happened, as callers read it. */
 export interface StoredEvent {
@@ -19,6 +20,8 @@ export interface NewEvent extends Pick<StoredEvent, 'type' | 'session_id' | 'dat
   owner: string | null
 }
 
+type EventRow = Omit<StoredEvent, 'data'> & { data: string }
+
 /** Which events a reader is told. */
 export interface EventFilter {
   session_id?: string | undefined
@@ -30,6 +33,7 @@ export interface EventFilter {
 const KEPT = 100_000
 const PRUNE_EVERY = 1_000
 const BATCH = 500
+const COLUMNS = 'id, at, type, session_id, data'
 
 /** What happened, in order and over restarts, for whoever follows. */
 export class Events {
@@ -43,34 +47,38 @@ export class Events {
     this.#kept = kept
   }
 
-  /** Writes one within a caller's transaction; `told` has to follow it once that is through. */
-  async write(database: Database, { type, session_id, owner, data }: NewEvent): Promise<void> {
-    await database
-      .insertInto('events')
-      .values({ at: timestamp(), type, session_id, owner, data: JSON.stringify(data) })
-      .execute()
+  /** Writes one in a transaction of its caller's; `told` has to follow once that is through. */
+  write({ type, session_id, owner, data }: NewEvent): void {
+    this.#database.run(
+      'insert into events (at, type, session_id, owner, data) values (?, ?, ?, ?, ?)',
+      timestamp(),
+      type,
+      session_id,
+      owner,
+      JSON.stringify(data),
+    )
   }
 
   /** Wakes those that follow. */
-  async told(): Promise<void> {
+  told(): void {
     this.#changed.emit('change')
     this.#untilPrune -= 1
     if (this.#untilPrune > 0) return
     this.#untilPrune = PRUNE_EVERY
-    // What is told is stored already: old events that stay for now are no reason to say otherwise.
-    await this.#prune().catch(() => {})
+    try {
+      this.#prune()
+    } catch {
+      // What is told is stored already: old events that stay for now are no reason to say otherwise.
+    }
   }
 
-  async #prune(): Promise<void> {
-    await this.#database
-      .deleteFrom('events')
-      .where('id', '<=', (await this.last()) - this.#kept)
-      .execute()
+  #prune(): void {
+    this.#database.run('delete from events where id <= ?', this.#last() - this.#kept)
   }
 
   async append(event: NewEvent): Promise<void> {
-    await this.write(this.#database, event)
-    await this.told()
+    this.write(event)
+    this.told()
   }
 
   /**
@@ -78,30 +86,29 @@ export class Events {
    * milliseconds, so that none of the former store's is used again, and who follows finds the gap.
    */
   async beginAnew(data: Record<string, unknown>): Promise<void> {
-    await this.#database
-      .insertInto('events')
-      .values({
-        id: Date.now(),
-        at: timestamp(),
-        type: 'store.begun_anew',
-        session_id: null,
-        owner: null,
-        data: JSON.stringify(data),
-      })
-      .execute()
-    await this.told()
+    this.#database.run(
+      "insert into events (id, at, type, data) values (?, ?, 'store.begun_anew', ?)",
+      Date.now(),
+      timestamp(),
+      JSON.stringify(data),
+    )
+    this.told()
   }
 
   /** Id of the newest; 0 where there was none. */
   async last(): Promise<number> {
-    const row = await this.#database.selectFrom('events').select('id').orderBy('id', 'desc').limit(1).executeTakeFirst()
-    return row?.id ?? 0
+    const id = this.#last()
+    await this.#database.synced()
+    return id
+  }
+
+  #last(): number {
+    return this.#database.first<{ id: number }>('select id from events order by id desc limit 1')?.id ?? 0
   }
 
   /** Id of the oldest that is kept; 0 where there is none. */
   async first(): Promise<number> {
-    const row = await this.#database.selectFrom('events').select('id').orderBy('id').limit(1).executeTakeFirst()
-    return row?.id ?? 0
+    return this.#database.first<{ id: number }>('select id from events order by id limit 1')?.id ?? 0
   }
 
   /** Those behind an id, and then each as it happens, until the signal aborts. */
@@ -109,7 +116,9 @@ export class Events {
     for (let position = after; !signal.aborted; ) {
       // Listens before it looks: what is written between the two is not missed.
       const changed = once(this.#changed, 'change', { signal }).catch(() => {})
-      const rows = await this.#read(position, filter)
+      const rows = this.#read(position, filter)
+      // An id that a loss of power takes back is given again: whoever had been told it would miss what gets it.
+      await this.#database.synced()
       for (const row of rows) {
         position = row.id
         yield row
@@ -119,19 +128,21 @@ export class Events {
     }
   }
 
-  async #read(after: number, { session_id, view }: EventFilter): Promise<StoredEvent[]> {
-    let query = this.#database.selectFrom('events').selectAll().where('id', '>', after)
-    if (session_id !== undefined) query = query.where('session_id', '=', session_id)
-    if (view !== undefined) {
-      const { owner, session } = view
-      query = query.where((eb) =>
-        eb.or([
-          eb.and([eb('owner', '=', owner), ...(session === undefined ? [] : [eb('session_id', '=', session)])]),
-          eb.and([eb('owner', 'is', null), eb('session_id', 'is', null)]),
-        ]),
-      )
-    }
-    const rows = await query.orderBy('id').limit(BATCH).execute()
-    return rows.map(({ data, owner: _, ...row }) => ({ ...row, data: JSON.parse(data) as Record<string, unknown> }))
+  #read(after: number, { session_id, view }: EventFilter): StoredEvent[] {
+    const behind = () => new Where().and('id > ?', after).and('session_id = ?', session_id)
+    const parts =
+      view === undefined
+        ? [behind()]
+        : [
+            behind().and('owner = ?', view.owner).and('session_id = ?', view.session),
+            // What concerns everyone.
+            behind().and('owner is null and session_id is null'),
+          ]
+    // Of several parts, each is read by its own index, and the two are merged.
+    const rows = this.#database.all<EventRow>(
+      `${parts.map(({ sql }) => `select ${COLUMNS} from events ${sql}`).join(' union all ')} order by id limit ${BATCH}`,
+      ...parts.flatMap(({ values }) => values),
+    )
+    return rows.map(({ data, ...row }) => ({ ...row, data: JSON.parse(data) as Record<string, unknown> }))
   }
 }

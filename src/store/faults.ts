@@ -8,6 +8,8 @@ const SQLITE_CORRUPT = 11
 const SQLITE_FULL = 13
 const SQLITE_NOTADB = 26
 const RETRY_AFTER_SECONDS = 5
+const FULL_HINT = 'Have the operator make room where CO_DATA_DIR is.'
+const HINT = 'Have the operator look who else has store.sqlite open, and whether its disk is well.'
 
 /** The file of a database does not hold together: nothing that is read from it can be relied on. */
 export class CorruptStore extends AppError {
@@ -29,18 +31,22 @@ export function told<T>(work: () => T): T {
     const code = Number((error as { errcode?: unknown }).errcode) & 0xff
     const retry = { cause: error, retryAfterSeconds: RETRY_AFTER_SECONDS }
     if (code === SQLITE_FULL) {
-      throw new AppError('disk_low', 'The store cannot be written: its disk is full', {
-        ...retry,
-        hint: 'Have the operator make room where CO_DATA_DIR is.',
-      })
+      throw new AppError('disk_low', 'The store cannot be written: its disk is full', { ...retry, hint: FULL_HINT })
     }
     if (code === SQLITE_BUSY || code === SQLITE_IOERR) {
-      throw new AppError('store_unavailable', `The store cannot be used: ${messageOf(error)}`, {
-        ...retry,
-        hint: 'Have the operator look who else has store.sqlite open, and whether its disk is well.',
-      })
+      throw new AppError('store_unavailable', `The store cannot be used: ${messageOf(error)}`, { ...retry, hint: HINT })
     }
     if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) throw new CorruptStore(messageOf(error), error)
     throw error
   }
+}
+
+/** A disk that did not take what was to be kept, told as what it is. */
+export function diskFault(error: unknown): AppError {
+  if (error instanceof AppError) return error
+  const retry = { cause: error, retryAfterSeconds: RETRY_AFTER_SECONDS }
+  if (['ENOSPC', 'EDQUOT'].includes(String((error as NodeJS.ErrnoException).code))) {
+    return new AppError('disk_low', 'The store cannot be written: its disk is full', { ...retry, hint: FULL_HINT })
+  }
+  return new AppError('store_unavailable', `The store cannot be used: ${messageOf(error)}`, { ...retry, hint: HINT })
 }

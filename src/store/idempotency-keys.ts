@@ -20,30 +20,28 @@ export class IdempotencyKeys {
 
   /** Claims a key, or answers whose it is already. */
   async claim(claim: KeyClaim): Promise<KeyClaim & { fresh: boolean }> {
-    const inserted = await this.#database
-      .insertInto('idempotency_keys')
-      .values({ ...claim, created_at: timestamp() })
-      .onConflict((conflict) => conflict.column('key').doNothing())
-      .executeTakeFirst()
-    if ((inserted.numInsertedOrUpdatedRows ?? 0n) > 0n) return { ...claim, fresh: true }
-    const present = await this.#database
-      .selectFrom('idempotency_keys')
-      .selectAll()
-      .where('key', '=', claim.key)
-      .executeTakeFirst()
-    // Given back in this moment.
-    if (present === undefined) return this.claim(claim)
-    const { key, digest, resource } = present
-    return { key, digest, resource, fresh: false }
+    const { key, digest, resource } = claim
+    const inserted = this.#database.run(
+      'insert into idempotency_keys (key, digest, resource, created_at) values (?, ?, ?, ?) on conflict do nothing',
+      key,
+      digest,
+      resource,
+      timestamp(),
+    )
+    const present = this.#database.first<KeyClaim>(
+      'select key, digest, resource from idempotency_keys where key = ?',
+      key,
+    )
+    return inserted > 0 || present === undefined ? { ...claim, fresh: true } : { ...present, fresh: false }
   }
 
   /** Forgets the keys that were claimed before a time. */
   async expire(before: Date): Promise<void> {
-    await this.#database.deleteFrom('idempotency_keys').where('created_at', '<', timestamp(before)).execute()
+    this.#database.run('delete from idempotency_keys where created_at < ?', timestamp(before))
   }
 
   /** Gives a key back: what it was claimed for was never made. */
   async release(key: string): Promise<void> {
-    await this.#database.deleteFrom('idempotency_keys').where('key', '=', key).execute()
+    this.#database.run('delete from idempotency_keys where key = ?', key)
   }
 }

@@ -1,132 +1,86 @@
-import { type Kysely, sql } from 'kysely'
-import { type Migration, Migrator } from 'kysely/migration'
+import type { DatabaseSync } from 'node:sqlite'
+import { ConfigError } from '../errors.ts'
 
-type AnyDatabase = Kysely<unknown>
+/** In order. A step that has been released never changes: add another. */
+const STEPS: readonly string[] = [
+  `create table instance (id text primary key, created_at text not null);
+   create table sessions (session_id text primary key, created_at text not null, last_activity_at text not null);
+   create table records (id text primary key, kind text not null, session_id text not null, name text not null,
+     status text not null, live integer not null, container_id text, nonce text not null, request text,
+     record text not null);
+   create index records_by_kind on records (kind, id);
+   create index records_by_session on records (session_id, kind, id);
+   create index records_live on records (kind, id) where live = 1;
+   create index records_by_container on records (container_id) where container_id is not null`,
 
-/** In order, by name. A migration that has been released never changes: add another. */
-const MIGRATIONS: Record<string, Migration> = {
-  '0001_records': {
-    async up(db: AnyDatabase) {
-      await db.schema
-        .createTable('instance')
-        .addColumn('id', 'text', (column) => column.primaryKey())
-        .addColumn('created_at', 'text', (column) => column.notNull())
-        .execute()
-      await db.schema
-        .createTable('sessions')
-        .addColumn('session_id', 'text', (column) => column.primaryKey())
-        .addColumn('created_at', 'text', (column) => column.notNull())
-        .addColumn('last_activity_at', 'text', (column) => column.notNull())
-        .execute()
-      await db.schema
-        .createTable('records')
-        .addColumn('id', 'text', (column) => column.primaryKey())
-        .addColumn('kind', 'text', (column) => column.notNull())
-        .addColumn('session_id', 'text', (column) => column.notNull())
-        .addColumn('name', 'text', (column) => column.notNull())
-        .addColumn('status', 'text', (column) => column.notNull())
-        .addColumn('live', 'integer', (column) => column.notNull())
-        .addColumn('container_id', 'text')
-        .addColumn('nonce', 'text', (column) => column.notNull())
-        .addColumn('request', 'text')
-        .addColumn('record', 'text', (column) => column.notNull())
-        .execute()
-      await db.schema.createIndex('records_by_kind').on('records').columns(['kind', 'id']).execute()
-      await db.schema.createIndex('records_by_session').on('records').columns(['session_id', 'kind', 'id']).execute()
-      await sql`create index records_live on records (kind, id) where live = 1`.execute(db)
-      await sql`create index records_by_container on records (container_id) where container_id is not null`.execute(db)
-    },
-  },
-  '0002_records_by_name': {
-    async up(db: AnyDatabase) {
-      await db.schema.createIndex('records_by_name').on('records').columns(['kind', 'name', 'id']).execute()
-    },
-  },
-  '0003_idempotency_keys': {
-    async up(db: AnyDatabase) {
-      await db.schema
-        .createTable('idempotency_keys')
-        .addColumn('key', 'text', (column) => column.primaryKey())
-        .addColumn('digest', 'text', (column) => column.notNull())
-        .addColumn('resource', 'text', (column) => column.notNull())
-        .addColumn('created_at', 'text', (column) => column.notNull())
-        .execute()
-      await db.schema.createIndex('idempotency_keys_by_age').on('idempotency_keys').columns(['created_at']).execute()
-    },
-  },
-  '0004_session_lifetimes': {
-    async up(db: AnyDatabase) {
-      await db.schema.alterTable('sessions').addColumn('ttl_seconds', 'real').execute()
-      await db.schema.alterTable('sessions').addColumn('idle_timeout_seconds', 'real').execute()
-      await db.schema.alterTable('sessions').addColumn('expires_at', 'text').execute()
-    },
-  },
-  '0005_events': {
-    async up(db: AnyDatabase) {
-      await db.schema
-        .createTable('events')
-        .addColumn('id', 'integer', (column) => column.primaryKey().autoIncrement())
-        .addColumn('at', 'text', (column) => column.notNull())
-        .addColumn('type', 'text', (column) => column.notNull())
-        .addColumn('session_id', 'text')
-        .addColumn('data', 'text', (column) => column.notNull())
-        .execute()
-      await db.schema.createIndex('events_by_session').on('events').columns(['session_id', 'id']).execute()
-    },
-  },
-  '0006_session_quotas': {
-    async up(db: AnyDatabase) {
-      for (const column of ['quota_runs', 'quota_containers', 'quota_memory_mb']) {
-        await db.schema.alterTable('sessions').addColumn(column, 'integer').execute()
-      }
-    },
-  },
-  '0007_start_on_the_boot_clock': {
-    async up(db: AnyDatabase) {
-      await db.schema.alterTable('records').addColumn('started', 'text').execute()
-    },
-  },
-  '0008_kept_containers': {
-    async up(db: AnyDatabase) {
-      await sql`create index records_kept on records (kind, id) where live = 0 and request is not null`.execute(db)
-    },
-  },
-  '0009_owners': {
-    async up(db: AnyDatabase) {
-      for (const table of ['sessions', 'records', 'events']) {
-        await db.schema.alterTable(table).addColumn('owner', 'text').execute()
-        await db.schema
-          .createIndex(`${table}_by_owner`)
-          .on(table)
-          .columns(
-            table === 'records' ? ['owner', 'kind', 'id'] : ['owner', table === 'sessions' ? 'session_id' : 'id'],
-          )
-          .execute()
-      }
-    },
-  },
-  '0010_session_tokens': {
-    async up(db: AnyDatabase) {
-      await db.schema
-        .createTable('session_tokens')
-        .addColumn('id', 'text', (column) => column.primaryKey())
-        .addColumn('sha256', 'text', (column) => column.notNull())
-        .addColumn('session_id', 'text', (column) => column.notNull())
-        .addColumn('owner', 'text', (column) => column.notNull())
-        .addColumn('key_id', 'text', (column) => column.notNull())
-        .addColumn('scopes', 'text', (column) => column.notNull())
-        .addColumn('created_at', 'text', (column) => column.notNull())
-        .addColumn('expires_at', 'text', (column) => column.notNull())
-        .execute()
-      await db.schema.createIndex('session_tokens_by_session').on('session_tokens').columns(['session_id']).execute()
-      await db.schema.createIndex('session_tokens_by_end').on('session_tokens').columns(['expires_at']).execute()
-    },
-  },
+  'create index records_by_name on records (kind, name, id)',
+
+  `create table idempotency_keys (key text primary key, digest text not null, resource text not null,
+     created_at text not null);
+   create index idempotency_keys_by_age on idempotency_keys (created_at)`,
+
+  `alter table sessions add column ttl_seconds real;
+   alter table sessions add column idle_timeout_seconds real;
+   alter table sessions add column expires_at text`,
+
+  `create table events (id integer primary key autoincrement, at text not null, type text not null,
+     session_id text, data text not null);
+   create index events_by_session on events (session_id, id)`,
+
+  `alter table sessions add column quota_runs integer;
+   alter table sessions add column quota_containers integer;
+   alter table sessions add column quota_memory_mb integer`,
+
+  // When its container was started, on the clock of the host's boot.
+  'alter table records add column started text',
+
+  // Ended runs whose container is kept.
+  'create index records_kept on records (kind, id) where live = 0 and request is not null',
+
+  `alter table sessions add column owner text;
+   alter table records add column owner text;
+   alter table events add column owner text;
+   create index sessions_by_owner on sessions (owner, session_id);
+   create index records_by_owner on records (owner, kind, id);
+   create index events_by_owner on events (owner, id)`,
+
+  `create table session_tokens (id text primary key, sha256 text not null, session_id text not null,
+     owner text not null, key_id text not null, scopes text not null, created_at text not null,
+     expires_at text not null);
+   create index session_tokens_by_session on session_tokens (session_id);
+   create index session_tokens_by_end on session_tokens (expires_at)`,
+
+  // Lists by status, and the sessions that are looked at again and again.
+  `create index records_by_status on records (kind, status, id);
+   create index sessions_limited on sessions (session_id)
+     where expires_at is not null or idle_timeout_seconds is not null`,
+]
+
+/** Brings the schema up to date, all of it or nothing; a `ConfigError` where a newer version made the database. */
+export function migrate(sqlite: DatabaseSync): void {
+  if (versionOf(sqlite) === STEPS.length) return
+  sqlite.exec('begin immediate')
+  try {
+    const done = stepsDone(sqlite)
+    if (done > STEPS.length)
+      throw new ConfigError(`the store was made by a newer version of this service: it is at step ${done}`)
+    for (const step of STEPS.slice(done)) sqlite.exec(step)
+    sqlite.exec(`PRAGMA user_version = ${STEPS.length}; commit`)
+  } catch (error) {
+    if (sqlite.isTransaction) sqlite.exec('rollback')
+    throw error
+  }
 }
 
-/** Brings the schema up to date; throws where a migration fails. */
-export async function migrate<T>(database: Kysely<T>): Promise<void> {
-  const migrator = new Migrator({ db: database, provider: { getMigrations: async () => MIGRATIONS } })
-  const { error } = await migrator.migrateToLatest()
-  if (error !== undefined) throw error
+function stepsDone(sqlite: DatabaseSync): number {
+  const former = sqlite.prepare("select 1 from sqlite_schema where name = 'kysely_migration'").get()
+  if (former === undefined) return versionOf(sqlite)
+  // Stores that were begun before 2026-11-22 have their steps in a table.
+  const { steps } = sqlite.prepare('select count(*) as steps from kysely_migration').get() as { steps: number }
+  sqlite.exec('drop table kysely_migration; drop table kysely_migration_lock')
+  return steps
+}
+
+function versionOf(sqlite: DatabaseSync): number {
+  return (sqlite.prepare('PRAGMA user_version').get() as { user_version: number }).user_version
 }

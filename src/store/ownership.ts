@@ -38,55 +38,51 @@ export class Ownership {
   /** Undefined where there is none. `named` leaves out workers of the name that were deleted. */
   async of(kind: OwnedKind, id: string, named = false): Promise<Owned | undefined> {
     if (kind === 'session') {
-      const row = await this.#database
-        .selectFrom('sessions')
-        .select(['owner', 'session_id'])
-        .where('session_id', '=', id)
-        .executeTakeFirst()
+      const row = this.#database.first<OwnerRow>('select owner, session_id from sessions where session_id = ?', id)
       return row && { owner: row.owner, sessionId: row.session_id }
     }
     if (kind === 'worker') return this.#worker(id, named)
-    if (kind === 'container') return (await this.#record('container_id', id)) ?? (await this.#named(id))
-    return this.#record('id', id, kind)
+    if (kind === 'container') return this.#record('container_id = ?', id) ?? this.#named(id)
+    return this.#record('id = ? and kind = ?', id, kind)
   }
 
   /** Of these ids of records, those that a caller sees. */
   async visible(caller: Caller, ids: readonly string[]): Promise<ReadonlySet<string>> {
     if (caller.reach === 'all' || ids.length === 0) return new Set(ids)
-    const rows = await this.#database
-      .selectFrom('records')
-      .select(['id', 'owner', 'session_id'])
-      .where('id', 'in', ids)
-      .execute()
+    const rows = this.#database.all<OwnerRow & { id: string }>(
+      'select id, owner, session_id from records where id in (select value from json_each(?))',
+      JSON.stringify(ids),
+    )
     return new Set(rows.filter((row) => canSee(caller, ownedOf(row))).map(({ id }) => id))
   }
 
-  async #named(id: string): Promise<Owned | undefined> {
-    return (await this.#record('id', id)) ?? (await this.#worker(id, true))
+  #named(id: string): Owned | undefined {
+    return this.#record('id = ?', id) ?? this.#worker(id, true)
   }
 
-  async #record(column: 'id' | 'container_id', id: string, kind?: 'tool' | 'relic' | 'exec') {
-    let query = this.#database.selectFrom('records').select(['owner', 'session_id']).where(column, '=', id)
-    if (kind !== undefined) query = query.where('kind', '=', kind)
-    const row = await query.executeTakeFirst()
+  #record(condition: string, ...values: string[]): Owned | undefined {
+    const row = this.#database.first<OwnerRow>(`select owner, session_id from records where ${condition}`, ...values)
     return row && ownedOf(row)
   }
 
   /** The worker that has the name, or had it last. */
-  async #worker(name: string, live: boolean): Promise<Owned | undefined> {
-    const rows = await this.#database
-      .selectFrom('records')
-      .select(['owner', 'session_id', 'status'])
-      .where('kind', '=', 'worker')
-      .where('name', '=', name)
-      .orderBy('id', 'desc')
-      .execute()
-    const row = rows.find(({ status }) => status !== DELETED) ?? (live ? undefined : rows[0])
+  #worker(name: string, live: boolean): Owned | undefined {
+    const newest = (condition: string) =>
+      this.#database.first<OwnerRow>(
+        `select owner, session_id from records where kind = 'worker' and name = ? ${condition} order by id desc limit 1`,
+        name,
+      )
+    const row = newest(`and status != '${DELETED}'`) ?? (live ? undefined : newest(''))
     return row && ownedOf(row)
   }
 }
 
-function ownedOf({ owner, session_id }: { owner: string | null; session_id: string }): Owned {
+interface OwnerRow {
+  owner: string | null
+  session_id: string
+}
+
+function ownedOf({ owner, session_id }: OwnerRow): Owned {
   return { owner, sessionId: session_id === '' ? null : session_id }
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { chmod, mkdir, open } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import type { Caller } from '../domain/caller.ts'
 import { timestamp } from '../domain/common.ts'
 import type { Exec, ExecRequest } from '../domain/exec.ts'
 import type { Relic, StartRelic } from '../domain/relic.ts'
@@ -15,7 +16,7 @@ import { IdempotencyKeys } from './idempotency-keys.ts'
 import { readInstance, writeInstance } from './instance-file.ts'
 import { Lease } from './lease.ts'
 import { Ownership } from './ownership.ts'
-import { Records } from './records.ts'
+import { type Entry, Records } from './records.ts'
 import { SessionTokens } from './session-tokens.ts'
 import { Sessions } from './sessions.ts'
 import { setAside } from './set-aside.ts'
@@ -103,6 +104,31 @@ export class Store {
   }
 
   /**
+   * Resolves once all that was written before is on the disk, so that no loss of power takes it back; the end
+   * of the process never does. To be waited for before anybody relies on it: before a container is made or
+   * removed, before a call is answered. `disk_low` or `store_unavailable` where the disk does not take it.
+   */
+  synced(): Promise<void> {
+    return this.#database.synced()
+  }
+
+  /** Begins to bring it there, for those who wait for that soon. */
+  sync(): void {
+    this.#database.sync()
+  }
+
+  /** Accepts a run: the activity of its session, which may begin with it, and its record, both or neither. */
+  async accept(entry: Entry<ExecuteTool, ToolRun>, caller: Caller): Promise<void> {
+    await this.tools.insert(entry, () => this.sessions.use(entry.sessionId, caller))
+  }
+
+  /** Stores the end of a run, and the activity of its session that it is. */
+  async settle(entry: Entry<ExecuteTool, ToolRun>): Promise<void> {
+    await this.tools.update(entry, () => this.sessions.active(entry.sessionId))
+    this.sync()
+  }
+
+  /**
    * The database is newer than the instance: it knows nothing of what the instance has on the engine.
    * True, also over restarts, until `rebuilt` is called.
    */
@@ -118,7 +144,7 @@ export class Store {
 
   async close(): Promise<void> {
     await this.spools.close()
-    await this.#database.destroy()
+    await this.#database.close()
     this.#lease.release()
   }
 }
@@ -149,10 +175,8 @@ async function openOrBegin(path: string, onCorrupt: StoreOptions['onCorrupt']) {
 
 /** The database's word counts; one that does not know its instance yet is of the instance in the file. */
 async function instanceOf(folder: string, database: Database): Promise<Pick<Found, 'instance' | 'needsRebuild'>> {
-  const [row, inFile] = await Promise.all([
-    database.selectFrom('instance').select('id').executeTakeFirst(),
-    readInstance(folder),
-  ])
+  const row = database.first<{ id: string }>('select id from instance')
+  const inFile = await readInstance(folder)
   const instance = row?.id ?? inFile ?? randomUUID()
   if (instance !== inFile) await writeInstance(folder, instance)
   const needsRebuild = row === undefined && inFile !== undefined
@@ -161,9 +185,6 @@ async function instanceOf(folder: string, database: Database): Promise<Pick<Foun
 }
 
 async function noteInstance(database: Database, id: string): Promise<void> {
-  await database
-    .insertInto('instance')
-    .values({ id, created_at: timestamp() })
-    .onConflict((conflict) => conflict.doNothing())
-    .execute()
+  database.run('insert into instance (id, created_at) values (?, ?) on conflict do nothing', id, timestamp())
+  await database.synced()
 }

@@ -33,7 +33,7 @@ beforeEach(async () => {
   now = NOW
   desk = new SessionTokenDesk(tokens, { callerOf: (id) => keys.get(id) }, () => now)
 })
-afterEach(() => database.destroy())
+afterEach(() => database.close())
 
 const forbidden = expect.objectContaining({ code: 'forbidden' })
 

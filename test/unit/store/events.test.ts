@@ -10,7 +10,7 @@ beforeEach(async () => {
   database = await openDatabase(':memory:')
   events = new Events(database, 2_000)
 })
-afterEach(() => database.destroy())
+afterEach(() => database.close())
 
 const append = (type: string, session_id: string | null = null) =>
   events.append({ type, session_id, owner: null, data: { type } })

@@ -1,6 +1,5 @@
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { sql } from 'kysely'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type Database, openDatabase } from '../../../src/store/database.ts'
 import { Events } from '../../../src/store/events.ts'
@@ -23,7 +22,7 @@ beforeEach(async () => {
   database = await openDatabase(':memory:')
   records = new Records(database, 'tool', new Events(database))
 })
-afterEach(() => database.destroy())
+afterEach(() => database.close())
 
 const idOf = (number: number) => `exec_${String(number).padStart(6, '0')}`
 
@@ -49,7 +48,7 @@ const shown = async (filter: Parameters<typeof records.list>[0]) =>
 
 describe('Records', () => {
   it('tell a disk that is full as that, also in the middle of a transaction, and go on when it has room', async () => {
-    await sql`pragma max_page_count = 40`.execute(database)
+    database.first('pragma max_page_count = 40')
     const large = entry(1, { request: { command: ['x'.repeat(400_000)] } })
     expect(await rejection(records.insert(large))).toMatchObject({ code: 'disk_low' })
     await records.insert(entry(2))
@@ -220,9 +219,9 @@ describe('the database', () => {
     const path = join(await temporaryFolder(), 'store.sqlite')
     const first = await openDatabase(path)
     await new Records<Request, View>(first, 'tool', new Events(first)).insert(entry(1))
-    await first.destroy()
+    await first.close()
     const second = await openDatabase(path)
     expect(await new Records<Request, View>(second, 'tool', new Events(second)).get(idOf(1))).toEqual(entry(1))
-    await second.destroy()
+    await second.close()
   })
 })

@@ -16,7 +16,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   vi.useRealTimers()
-  await database.destroy()
+  await database.close()
 })
 
 describe('Sessions', () => {
