@@ -267,7 +267,7 @@ export class PoolManager {
     if (container !== undefined) this.#discard(container)
   }
 
-  /** Gives back what was not used for long, and forgets what is not asked for any more. */
+  /** Gives back what was not used for long, forgets what is not asked for any more, and sees what is missing. */
   #sweep(): void {
     for (const [key, demand] of this.#demands) {
       const { parked, running, wantedAt } = demand
@@ -277,6 +277,8 @@ export class PoolManager {
       demand.shrunkAt = performance.now()
       if (demand.target === 0) this.#demands.delete(key)
     }
+    // What was not to be parked when it was last looked at may be by now.
+    if (this.#nextWanted() !== undefined && this.#mayPark()) this.#disturbed()
   }
 
   #discard(container: ParkedContainer): void {

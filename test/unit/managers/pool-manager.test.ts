@@ -188,9 +188,8 @@ describe('parking stays out of the way', () => {
     await pass(MINUTE)
     expect(pool.report.parked).toBe(0)
     state.isBusy = false
-    run(kind('a'))
-    await pass(SECOND)
-    expect(pool.report.parked).toBe(2)
+    await pass(16 * SECOND)
+    expect(pool.report.parked).toBe(1)
   })
 
   it('of a run under way, for a second at most', async () => {
@@ -206,6 +205,9 @@ describe('parking stays out of the way', () => {
     await park(kind('a'))
     await pass(MINUTE)
     expect(await containers()).toEqual([])
+    state.mayPark = true
+    await pass(16 * SECOND)
+    expect(pool.report.parked).toBe(1)
   })
 })
 
