@@ -5,7 +5,7 @@
  */
 
 /** Known to every room, and know only each other. */
-const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'sync-folder', 'version']
+const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'log-lines', 'sync-folder', 'version']
 
 /** What each room of src/ may import beside itself. */
 const ROOMS = {
@@ -30,6 +30,7 @@ const ROOMS = {
   errors: GROUND,
   failpoints: GROUND,
   labels: GROUND,
+  'log-lines': GROUND,
   'sync-folder': GROUND,
   version: GROUND,
 }

@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import helmet from '@fastify/helmet'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { SessionTokenDesk } from './access/session-tokens.ts'
@@ -18,7 +17,9 @@ import { openapi } from './plugins/openapi.ts'
 import { answerFrameworkError, problemDetails } from './plugins/problems.ts'
 import { rateLimits } from './plugins/rate-limits.ts'
 import { requestBounds } from './plugins/request-bounds.ts'
+import { RequestLog } from './plugins/request-log.ts'
 import { revocation } from './plugins/revocation.ts'
+import { securityHeaders } from './plugins/security-headers.ts'
 import { streamBounds } from './plugins/stream-bounds.ts'
 import { isWebSocket, webSockets } from './plugins/web-sockets.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
@@ -93,6 +94,7 @@ export async function buildApp({
   const connections = new Connections(limits)
   const app = Fastify({
     loggerInstance: log,
+    childLoggerFactory: (parent, bindings, options) => new RequestLog(parent, bindings, options),
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     bodyLimit: BODY_BYTES,
     http: {
@@ -121,12 +123,14 @@ export async function buildApp({
   app.setSerializerCompiler(serializerCompiler)
 
   const answering = new Set<ServerResponse>()
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
+    const { raw } = reply
     reply.header('x-request-id', request.id)
     // Each plugin that follows a call listens for its end.
-    reply.raw.setMaxListeners(CALL_LISTENERS)
-    answering.add(reply.raw)
-    reply.raw.once('close', () => answering.delete(reply.raw))
+    raw.setMaxListeners(CALL_LISTENERS)
+    answering.add(raw)
+    raw.once('close', () => answering.delete(raw))
+    done()
   })
   app.addHook('preClose', async () => {
     // Streams would go on for ever; answers that are under way get a moment to arrive.
@@ -134,10 +138,11 @@ export async function buildApp({
     const answered = [...answering].map((response) => once(response, 'close'))
     await Promise.race([Promise.all(answered), sleep(LAST_ANSWERS_MS, undefined, { ref: false })])
   })
-  app.addHook('onResponse', async (request, reply) => {
-    request.log.info(
+  app.addHook('onResponse', (request, reply, done) => {
+    app.log.info(
       {
         event: 'request.finished',
+        request_id: request.id,
         method: request.method,
         route: request.routeOptions.url,
         status: reply.statusCode,
@@ -145,9 +150,10 @@ export async function buildApp({
       },
       'request finished',
     )
+    done()
   })
 
-  await app.register(helmet, { contentSecurityPolicy: false, strictTransportSecurity: false })
+  await app.register(securityHeaders)
   await app.register(problemDetails)
   await app.register(connectionBounds, { connections })
   await app.register(webSockets)
@@ -155,7 +161,7 @@ export async function buildApp({
   await app.register(hostCheck, { allowedHosts })
   await app.register(access, { authenticator: keys, owners: services.owners })
   await app.register(revocation, { authenticator: keys })
-  await app.register(rateLimits, { requestsPerMinute })
+  if (keys !== undefined) await app.register(rateLimits, { requestsPerMinute })
   await app.register(audit, { log: auditLog })
   await app.register(jsonBody)
   await app.register(streamBounds, { limits, callerOf: ({ caller, ip }) => caller.tokenId ?? caller.keyId ?? ip })

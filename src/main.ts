@@ -11,6 +11,7 @@ import { type Config, loadConfig } from './config.ts'
 import { DockerEngine } from './engine/docker/docker-engine.ts'
 import type { EngineInfo } from './engine/engine.ts'
 import { ConfigError, messageOf } from './errors.ts'
+import { LogLines, lineTime } from './log-lines.ts'
 import { engineWarnings, requireRuntimes } from './managers/engine-fitness.ts'
 import { HostPaths } from './managers/host-paths.ts'
 import { buildServices } from './services.ts'
@@ -21,7 +22,8 @@ const SHUTDOWN_MARGIN_MS = 15_000
 
 async function main(): Promise<void> {
   const config = loadConfig()
-  const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, process.stdout)
+  const form = { level: config.logLevel, base: null, timestamp: lineTime }
+  const log = pino(form, new LogLines(process.stdout))
   // Whoever read the log may be gone. pino's own destination retries for ever then, also at the exit.
   process.stdout.on('error', () => {})
   const { engine, engineInfo } = await connect(config)

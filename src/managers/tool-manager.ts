@@ -135,6 +135,11 @@ export class ToolManager {
     return run
   }
 
+  /** A run that has ended and will not change, as JSON; undefined for one that may, and where there is none. */
+  async endedJson(id: string): Promise<string | undefined> {
+    return this.isActive(id) ? undefined : this.#options.store.tools.endedJson(id)
+  }
+
   /** Resolves with the ended run; with the run as it is where the service stops before its end. */
   async ended(id: string): Promise<ToolRun> {
     const waiting = this.#waiting.get(id)
@@ -322,8 +327,6 @@ export class ToolManager {
     const waiting = view.status === 'queued' ? this.#waiting.get(view.execution_id) : undefined
     return {
       ...view,
-      // Not in what earlier versions stored.
-      oom_seen: view.oom_seen ?? false,
       queue_position: waiting === undefined ? null : (this.queue.position(waiting) ?? null),
     }
   }

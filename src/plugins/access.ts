@@ -51,23 +51,37 @@ export const access = fp<AccessOptions>(async (app, { authenticator, owners }) =
   })
   app.addHook('onReady', async () => routes.forEach(requireDeclared))
 
-  app.addHook('onRequest', async (request) => {
-    request.caller = await callerOf(request, accessOf(request), authenticator)
-  })
+  if (authenticator === undefined) {
+    app.addHook('onRequest', (request, _reply, done) => {
+      request.caller = ANYONE
+      done()
+    })
+  } else {
+    app.addHook('onRequest', async (request) => {
+      request.caller = await callerOf(request, accessOf(request), authenticator)
+    })
+  }
 
   // Behind the rate limit: calls that a key may not make count as well.
-  app.addHook('preParsing', async (request) => {
+  app.addHook('preParsing', (request, _reply, payload, done) => {
     const declared = accessOf(request)
     if (declared !== 'public') requireRights(request.caller, declared)
+    done(null, payload)
   })
 
-  app.addHook('preHandler', async (request) => {
+  app.addHook('preHandler', (request, _reply, done) => {
     const declared = accessOf(request)
-    if (declared === 'public') return
+    if (declared === 'public') return done()
     if (declared.builds) requireBuild(request)
-    for (const owned of declared.owns ?? []) await requireOwn(request, owned, owners)
+    // Who sees all is told by whoever acts on it.
+    if (declared.owns === undefined || request.caller.reach === 'all') return done()
+    requireAllOwn(request, declared.owns, owners).then(() => done(), done)
   })
 })
+
+async function requireAllOwn(request: FastifyRequest, owns: readonly OwnedField[], owners: Owners): Promise<void> {
+  for (const owned of owns) await requireOwn(request, owned, owners)
+}
 
 /** A route without a word on who may call it ends the start. */
 function requireDeclared(route: RouteOptions): void {
@@ -85,12 +99,7 @@ export function bearerOf({ headers }: FastifyRequest): string | undefined {
   return BEARER.exec(headers.authorization ?? '')?.[1]
 }
 
-async function callerOf(
-  request: FastifyRequest,
-  declared: Access,
-  authenticator: Authenticator | undefined,
-): Promise<Caller> {
-  if (authenticator === undefined) return ANYONE
+async function callerOf(request: FastifyRequest, declared: Access, authenticator: Authenticator): Promise<Caller> {
   const bearer = bearerOf(request)
   const caller = bearer === undefined ? undefined : await authenticator.authenticate(bearer)
   if (caller !== undefined) return caller

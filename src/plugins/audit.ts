@@ -50,12 +50,14 @@ export const audit = fp<AuditOptions>(async (app, { log }) => {
     return allowance.take()
   }
 
-  app.addHook('preHandler', async (request) => {
+  app.addHook('preHandler', (request, _reply, done) => {
     // By a WebSocket anything may be said; what comes of it is between its ends.
     const isRead = READS.has(request.method) && request.upgradedSocket === undefined
-    if (isRead || request.routeOptions.config.access === 'public') return
-    await log.append(entryOf(request, { decision: 'allow', rule: null, status: null }))
-    request.isAudited = true
+    if (isRead || request.routeOptions.config.access === 'public') return done()
+    log.append(entryOf(request, { decision: 'allow', rule: null, status: null })).then(() => {
+      request.isAudited = true
+      done()
+    }, done)
   })
 
   app.addHook('onError', async (request, _reply, error) => {
@@ -70,12 +72,14 @@ export const audit = fp<AuditOptions>(async (app, { log }) => {
     })
   })
 
-  app.addHook('onResponse', async (request, reply) => {
-    if (!request.isAudited) return
-    const entry = entryOf(request, { decision: 'allow', rule: null, status: reply.statusCode })
-    await log.append(entry).catch((fault: unknown) => {
-      request.log.error({ event: 'audit.unwritten', error: messageOf(fault) }, 'an outcome is not in the audit log')
-    })
+  app.addHook('onResponse', (request, reply, done) => {
+    if (request.isAudited) {
+      const entry = entryOf(request, { decision: 'allow', rule: null, status: reply.statusCode })
+      log.append(entry).catch((fault: unknown) => {
+        request.log.error({ event: 'audit.unwritten', error: messageOf(fault) }, 'an outcome is not in the audit log')
+      })
+    }
+    done()
   })
 })
 

@@ -23,12 +23,12 @@ export const jsonBody = fp(async (app) => {
     { parseAs: 'buffer' },
     async ({ headers }: FastifyRequest, body: Buffer) => readJson(body, headers['content-type']),
   )
-  app.addHook('preParsing', async (request) => {
-    if (request.routeOptions.config.passesBody) return
+  app.addHook('preParsing', (request, _reply, payload, done) => {
     const encoding = request.headers['content-encoding']
-    if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+    if (encoding !== undefined && encoding.toLowerCase() !== 'identity' && !request.routeOptions.config.passesBody) {
       throw refuse(`The body has the Content-Encoding ${encoding.slice(0, 64)}, and none is read`)
     }
+    done(null, payload)
   })
 })
 

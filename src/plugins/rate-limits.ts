@@ -14,8 +14,8 @@ const REMEMBERED = 10_000
 
 /**
  * Bounds the calls of each key, and of each session token by itself (agents of one service do not keep
- * each other out, nor their service), with `x-ratelimit-*` headers that tell where it stands. Callers that
- * nobody tells apart, and routes that are public, are not bounded. Register it behind access.ts.
+ * each other out, nor their service), with `x-ratelimit-*` headers that tell where it stands. Callers
+ * without a key are not bounded. Register it behind access.ts.
  */
 export const rateLimits = fp<RateLimitOptions>(async (app, { requestsPerMinute }) => {
   await app.register(rateLimit, {

@@ -9,25 +9,30 @@ const CHECKS_PER_GRACE = 10
 const BODYLESS = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'])
 
 export const requestBounds = fp<{ limits: HttpLimits }>(async (app, { limits }) => {
-  app.addHook('onRequest', async ({ raw }) => checkHead(raw))
+  app.addHook('onRequest', ({ raw }, _reply, done) => {
+    checkHead(raw)
+    done()
+  })
 
   const bodies = new WeakMap<IncomingMessage, Readable>()
 
-  app.addHook('preParsing', async ({ raw, method }, _reply, payload) => {
+  app.addHook('preParsing', ({ raw, method }, _reply, payload, done) => {
     // Most bodies come with their head.
-    if (raw.complete || BODYLESS.has(method)) return payload
+    if (raw.complete || BODYLESS.has(method)) return done(null, payload)
     const body = paced(raw, limits)
     bodies.set(raw, body)
-    return body
+    done(null, body)
   })
 
-  app.addHook('onResponse', async ({ raw }) => {
+  app.addHook('onResponse', ({ raw }, _reply, done) => {
     bodies.get(raw)?.destroy()
     // What was answered before its body came may go on sending it; for as long as it does, a connection is taken.
-    if (raw.complete !== false || raw.socket.destroyed) return
-    setTimeout(() => {
-      if (!raw.complete) raw.socket.destroy()
-    }, limits.lingerMs).unref()
+    if (raw.complete === false && !raw.socket.destroyed) {
+      setTimeout(() => {
+        if (!raw.complete) raw.socket.destroy()
+      }, limits.lingerMs).unref()
+    }
+    done()
   })
 })
 
@@ -41,7 +46,7 @@ function checkHead({ rawHeaders, url = '', method }: IncomingMessage): void {
     throw new AppError('headers_too_large', `The request has more than ${HEADERS} headers`)
   }
   if (url.length > URL_BYTES) throw new AppError('validation_failed', 'The URL is longer than 8 KiB')
-  if (url.split('&', QUERY_PARAMETERS + 1).length > QUERY_PARAMETERS) {
+  if (url.length > QUERY_PARAMETERS && url.split('&', QUERY_PARAMETERS + 1).length > QUERY_PARAMETERS) {
     throw new AppError('validation_failed', `The URL has more than ${QUERY_PARAMETERS} parameters`)
   }
 }

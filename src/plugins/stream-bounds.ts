@@ -17,8 +17,8 @@ const ALWAYS = new Set(['/events'])
 export const streamBounds = fp<StreamBoundsOptions>(async (app, { limits, callerOf = ({ ip }) => ip }) => {
   const open = new Map<string, number>()
   // Before the handler: a command that is refused its stream is not run either.
-  app.addHook('preHandler', async (request, reply) => {
-    if (!asksForStream(request)) return
+  app.addHook('preHandler', (request, reply, done) => {
+    if (!asksForStream(request)) return done()
     const caller = callerOf(request)
     const count = open.get(caller) ?? 0
     if (count >= limits.maxStreams) {
@@ -33,6 +33,7 @@ export const streamBounds = fp<StreamBoundsOptions>(async (app, { limits, caller
       if (left === 0) open.delete(caller)
       else open.set(caller, left)
     })
+    done()
   })
 })
 

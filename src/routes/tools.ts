@@ -101,7 +101,13 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
         response: { 200: ToolRun, ...problems(404) },
       },
     },
-    async (request) => tools.get(request.params.execution_id),
+    async (request, reply) => {
+      const { execution_id } = request.params
+      const ended = await tools.endedJson(execution_id)
+      if (ended === undefined) return tools.get(execution_id)
+      // In the form of its schema since it was stored.
+      return reply.type('application/json; charset=utf-8').send(ended as unknown as ToolRun)
+    },
   )
 
   app.get(

@@ -54,6 +54,11 @@ const STEPS: readonly string[] = [
   `create index records_by_status on records (kind, status, id);
    create index sessions_limited on sessions (session_id)
      where expires_at is not null or idle_timeout_seconds is not null`,
+
+  // Ended runs are answered as they are stored.
+  `update records set record = json_insert(record, '$.oom_seen', json('false'), '$.queue_position', null)
+     where kind = 'tool'
+       and (json_type(record, '$.oom_seen') is null or json_type(record, '$.queue_position') is null)`,
 ]
 
 /** Brings the schema up to date, all of it or nothing; a `ConfigError` where a newer version made the database. */

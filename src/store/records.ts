@@ -3,6 +3,7 @@ import type { Page } from '../domain/common.ts'
 import { failpoint } from '../failpoints.ts'
 import type { Database, Value } from './database.ts'
 import type { Events, NewEvent } from './events.ts'
+import { RecentTexts } from './recent-texts.ts'
 import { Where } from './where.ts'
 
 export type RecordKind = 'tool' | 'relic' | 'worker' | 'exec'
@@ -83,6 +84,8 @@ export class Records<Request, View> {
   readonly #database: Database
   readonly #kind: RecordKind
   readonly #events: Events
+  /** Of records that have ended, and were asked for lately. */
+  readonly #ended = new RecentTexts()
 
   constructor(database: Database, kind: RecordKind, events: Events) {
     this.#database = database
@@ -134,6 +137,7 @@ export class Records<Request, View> {
       this.#kind,
     )
     if (before === undefined) return false
+    this.#ended.delete(id)
     const row: Partial<RecordRow> = rowOf(entry)
     // A request never changes, and may be large: it is only let go of.
     if ((before.asked === 1) !== (entry.request !== null)) row.request = requestOf(entry)
@@ -154,6 +158,16 @@ export class Records<Request, View> {
     return this.#first(new Where().and('id = ?', id).and('kind = ?', this.#kind), '')
   }
 
+  /** What callers see of one that has ended, as it is stored; undefined where there is none, or it may still change. */
+  async endedJson(id: string): Promise<string | undefined> {
+    const known = this.#ended.get(id)
+    if (known !== undefined) return known
+    const sql = 'select record from records where id = ? and kind = ? and live = 0'
+    const json = this.#database.first<Pick<RecordRow, 'record'>>(sql, id, this.#kind)?.record
+    if (json !== undefined) this.#ended.set(id, json)
+    return json
+  }
+
   /** Id of the newest; undefined where there is none. */
   async newestId(): Promise<string | undefined> {
     const sql = 'select id from records where kind = ? order by id desc limit 1'
@@ -169,7 +183,10 @@ export class Records<Request, View> {
   /** Forgets records; harmless where there are none. */
   async remove(...ids: string[]): Promise<void> {
     this.#database.atomically(() => {
-      for (const id of ids) this.#database.run('delete from records where id = ? and kind = ?', id, this.#kind)
+      for (const id of ids) {
+        this.#ended.delete(id)
+        this.#database.run('delete from records where id = ? and kind = ?', id, this.#kind)
+      }
     })
   }
 

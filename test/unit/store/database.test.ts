@@ -45,11 +45,19 @@ describe('a database', () => {
     const former = new DatabaseSync(path)
     former.exec(`PRAGMA user_version = 0; drop index records_by_status; drop index sessions_limited;
       insert into instance values ('kept', 'then');
+      insert into records (id, kind, session_id, name, status, live, nonce, record) values
+        ('exec_1', 'tool', 's', 'n', 'completed', 0, '', '{"stdout":"\\"oom_seen\\""}'), ('relic_1', 'relic', 's', 'n', 'stopped', 0, '', '{}');
       create table kysely_migration (name text); create table kysely_migration_lock (id text);
       insert into kysely_migration values ${Array.from({ length: 10 }, (_, index) => `('${index}')`).join(', ')}`)
     former.close()
     const database = await openDatabase(path)
     expect(database.all<{ id: string }>('select id from instance').map(({ id }) => id)).toEqual(['kept'])
+    // What is answered as it is stored has all that callers are told since.
+    expect(
+      database
+        .all<{ record: string }>('select record from records order by id')
+        .map(({ record }) => JSON.parse(record)),
+    ).toEqual([{ stdout: '"oom_seen"', oom_seen: false, queue_position: null }, {}])
     const names = database.all<{ name: string }>("select name from sqlite_schema where name like '%migration%'")
     expect(names).toEqual([])
     await database.close()

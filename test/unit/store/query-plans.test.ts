@@ -55,6 +55,7 @@ beforeAll(async () => {
   await records.update({ ...entry, status: 'running', containerId: 'c' })
   await records.update({ ...entry, status: 'completed', live: false })
   await records.get('exec_1')
+  await records.endedJson('exec_1')
   await records.newestId()
   await records.find('n')
   await records.find('n', 'deleted')

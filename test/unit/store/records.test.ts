@@ -119,6 +119,30 @@ describe('Records', () => {
   })
 })
 
+describe('what has ended, as it is stored', () => {
+  it('is told once it may not change any more, and as it is now', async () => {
+    await records.insert(entry(1))
+    expect(await records.endedJson(idOf(1))).toBeUndefined()
+    expect(await records.endedJson('exec_none')).toBeUndefined()
+    await records.update(entry(1, { status: 'completed', live: false }))
+    expect(JSON.parse((await records.endedJson(idOf(1))) ?? '')).toEqual(entry(1).view)
+    await records.update(entry(1, { status: 'completed', live: false, view: { id: idOf(1), note: 'changed' } }))
+    expect(await records.endedJson(idOf(1))).toContain('changed')
+    await records.update(entry(1))
+    expect(await records.endedJson(idOf(1))).toBeUndefined()
+    await records.update(entry(1, { live: false }))
+    expect(await records.endedJson(idOf(1))).toBeDefined()
+    await records.remove(idOf(1))
+    expect(await records.endedJson(idOf(1))).toBeUndefined()
+  })
+
+  it('is of its own kind', async () => {
+    await records.insert(entry(1, { live: false }))
+    const relics = new Records<Request, View>(database, 'relic', new Events(database))
+    expect(await relics.endedJson(idOf(1))).toBeUndefined()
+  })
+})
+
 describe('a list', () => {
   it('shows the newest first, in pages that miss and repeat nothing', async () => {
     for (let number = 0; number < 25; number++) await records.insert(entry(number))

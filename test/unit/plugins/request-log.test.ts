@@ -1,0 +1,33 @@
+import { pino } from 'pino'
+import { expect, it } from 'vitest'
+import { RequestLog } from '../../../src/plugins/request-log.ts'
+
+it('writes every level with what is bound, and makes a child of the log only then', () => {
+  const lines: Record<string, unknown>[] = []
+  const parent = pino(
+    { level: 'trace', base: null, timestamp: false },
+    { write: (line) => void lines.push(JSON.parse(line)) },
+  )
+  let made = 0
+  const counting = Object.assign(Object.create(parent) as typeof parent, {
+    child: (...args: Parameters<typeof parent.child>) => {
+      made += 1
+      return parent.child(...args)
+    },
+  })
+  const log = new RequestLog(counting, { request_id: 'r1' })
+  expect([made, log.level]).toEqual([0, 'trace'])
+  for (const level of ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const)
+    log[level]({ event: level }, 'said')
+  log.child({ more: true }).info('child')
+  expect(made).toBe(1)
+  expect(lines).toEqual([
+    ...[60, 50, 40, 30, 20, 10].map((level, index) => ({
+      level,
+      request_id: 'r1',
+      event: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'][index],
+      msg: 'said',
+    })),
+    { level: 30, request_id: 'r1', more: true, msg: 'child' },
+  ])
+})
