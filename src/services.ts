@@ -76,6 +76,7 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
     cgroupParent: config.cgroupParent,
     hostMounts,
     recorded: () => store.synced(),
+    onHandOver: (containerId) => known.changed('handOver', containerId),
   })
   const { isolation, oneShotStats } = engineInfo.capabilities
   const streams = new StatsStreams({ containers: engine.containers, oneShot: oneShotStats })

@@ -28,6 +28,15 @@ export interface ContainerIntent {
 
 export interface OwnedContainer extends ContainerSummary {
   owner: Ownership
+  /** Since when it is its owner's, where it ran before. */
+  handedOverAt?: Date
+}
+
+interface HandOver {
+  owner: Ownership
+  /** Id in the container's labels. */
+  madeAs: string
+  at: Date
 }
 
 const REMOVE_TRIES = 4
@@ -49,8 +58,9 @@ export class DockerManager {
   readonly #removals = new Set<Promise<void>>()
   /** Ids of what this service removes, or has just removed. */
   readonly #removing = new Set<string>()
-  /** Containers that were made before it was known for whom, by their ids: whose they are, and the id in their labels. */
-  readonly #handedOver = new Map<string, { owner: Ownership; madeAs: string }>()
+  /** Containers that were made before it was known for whom, by their ids. */
+  readonly #handedOver = new Map<string, HandOver>()
+  readonly #onHandOver: (containerId: string) => void
   /** Which of our containers hold what of the host. */
   readonly hostMounts: HostMounts
 
@@ -63,9 +73,12 @@ export class DockerManager {
     hostMounts?: HostMounts
     /** Resolves once what was recorded before is kept, whatever happens: waited for before a container is made or removed. */
     recorded?: () => Promise<void>
+    /** Called where a container has become another's, of which the engine knows nothing. */
+    onHandOver?: (containerId: string) => void
   }) {
     this.hostMounts = options.hostMounts ?? new HostMounts()
     this.#recorded = options.recorded ?? (async () => {})
+    this.#onHandOver = options.onHandOver ?? (() => {})
     this.#cgroupParent = options.cgroupParent
     this.#engine = options.engine
     this.#cores = options.cores ?? Number.POSITIVE_INFINITY
@@ -118,7 +131,9 @@ export class DockerManager {
 
   #owned(containers: readonly ContainerSummary[]): OwnedContainer[] {
     return containers.flatMap((container) => {
-      const owner = this.#handedOver.get(container.id)?.owner ?? decodeLabels(container.labels)
+      const given = this.#handedOver.get(container.id)
+      if (given !== undefined) return [{ ...container, owner: given.owner, handedOverAt: given.at }]
+      const owner = decodeLabels(container.labels)
       return owner === undefined || !CONTAINER_KINDS.has(owner.kind) ? [] : [{ ...container, owner }]
     })
   }
@@ -127,8 +142,9 @@ export class DockerManager {
    * From now on a container of the pool is whose `owner` says: an engine cannot change its labels.
    * `madeAs` is the id in them.
    */
-  handOver(containerId: string, madeAs: string, owner: Omit<Ownership, 'instance'>): void {
-    this.#handedOver.set(containerId, { owner: { ...owner, instance: this.#instance }, madeAs })
+  handOver(containerId: string, madeAs: string, owner: Omit<Ownership, 'instance'>, at = new Date()): void {
+    this.#handedOver.set(containerId, { owner: { ...owner, instance: this.#instance }, madeAs, at })
+    this.#onHandOver(containerId)
   }
 
   /** True where a container of the pool has become somebody's, by the id in its labels. */

@@ -233,15 +233,10 @@ export class Reconciler {
     const { docker, engine, log, store, tools } = this.#options
     const state = container === undefined ? undefined : await engine.containers.inspect(container.id)
     if (container?.owner.kind === 'pool' && state !== undefined) {
-      const { id, sessionId, owner, name, nonce } = entry
-      docker.handOver(state.id, container.owner.id, {
-        kind: 'tool',
-        id,
-        session: sessionId,
-        owner: owner ?? undefined,
-        name,
-        nonce,
-      })
+      const { id, sessionId, name, nonce, view } = entry
+      const owner = { kind: 'tool', id, session: sessionId, owner: entry.owner ?? undefined, name, nonce } as const
+      const at = view.started_at === null ? undefined : new Date(view.started_at)
+      docker.handOver(state.id, container.owner.id, owner, at)
     }
     if (state?.startedAt !== undefined && !(await this.#isUntold(entry, state))) {
       log.info({ event: 'tool.adopted', execution_id: entry.id, container_id: state.id }, 'tool run adopted')

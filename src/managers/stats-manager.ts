@@ -97,7 +97,7 @@ export class StatsManager {
     if (stats === undefined) throw unknownResource('container', container.id)
     if (historySeconds === undefined) return stats
     const since = new Date(Date.now() - historySeconds * 1000)
-    const startedAt = await this.#known.startedAt(container.id)
+    const startedAt = await this.#startedAt(container)
     return { ...stats, history: historyOf(this.#streams.known(container.id)?.samples, startedAt, since) }
   }
 
@@ -105,10 +105,15 @@ export class StatsManager {
     const feeds = containers.map((container) => (runs(container) ? this.#streams.feed(container.id) : undefined))
     for (const feed of feeds) feed?.want(Math.min(historySeconds, MAX_SAMPLES) * 1000)
     const [started] = await Promise.all([
-      Promise.all(containers.map((each) => (runs(each) ? this.#known.startedAt(each.id) : undefined))),
+      Promise.all(containers.map((each) => (runs(each) ? this.#startedAt(each) : undefined))),
       this.#streams.ready(feeds.filter((feed) => feed !== undefined)),
     ])
     return containers.map((container, index) => statsOf(container, started[index], feeds[index]))
+  }
+
+  /** Of a parked container: when it became a run's. */
+  async #startedAt({ id, handedOverAt }: WatchedContainer): Promise<Date | undefined> {
+    return handedOverAt ?? this.#known.startedAt(id)
   }
 }
 

@@ -23,7 +23,12 @@ let stats: StatsManager
 beforeEach(async () => {
   store = await Store.open(await temporaryFolder())
   engine = new MemoryEngine()
-  docker = new DockerManager({ engine, instance: store.instance, log })
+  docker = new DockerManager({
+    engine,
+    instance: store.instance,
+    log,
+    onHandOver: (id) => known.changed('handOver', id),
+  })
   streams = new StatsStreams({ containers: engine.containers, oneShot: false })
   known = new KnownContainers({ engine, docker, onGone: (id) => streams.forget(id) })
   stats = new StatsManager({ known, streams, ownership: store.ownership })
@@ -34,9 +39,9 @@ afterEach(async () => {
   await store.close()
 })
 
-async function run(name: string, session = 's'): Promise<string> {
+async function run(name: string, session = 's', kind: 'worker' | 'pool' = 'worker'): Promise<string> {
   const imageId = (await engine.images.inspect(TOOLBOX))?.id ?? ''
-  const owner = { kind: 'worker', id: `worker_${name}`, name, session, nonce: randomUUID() } as const
+  const owner = { kind, id: `${kind}_${name}`, name, session, nonce: randomUUID() } as const
   const plan = leastContainer({ name: randomUUID(), imageId, command: ['sleep', '600'] })
   const id = await docker.create({ owner, containerName: plan.name, imageId, plan, network: { mode: 'none' } })
   await engine.containers.start(id)
@@ -94,6 +99,17 @@ describe('StatsManager', () => {
     const after = await stats.one('w1')
     expect(after.running_for_seconds).toBeLessThan(0.5)
     expect(after).toMatchObject({ status: 'running', cpu_percent: 1, memory_used_mb: 1 })
+  })
+
+  it('tells of a parked container once it is a run’s, and from then on', async () => {
+    const id = await run('1', 's', 'pool')
+    expect((await stats.all()).items).toEqual([])
+    await sleep(600)
+    docker.handOver(id, 'pool_1', { kind: 'tool', id: 'exec_1', session: 's', nonce: randomUUID() })
+    const [told] = (await stats.all({ session_id: 's', kind: 'tool' })).items
+    expect(told).toMatchObject({ container_id: id, id: 'exec_1', session_id: 's', memory_used_mb: 1 })
+    expect(told?.running_for_seconds).toBeLessThan(0.5)
+    expect(await stats.one('exec_1')).toMatchObject({ container_id: id })
   })
 
   it('tells of a frozen container what it holds', async () => {
