@@ -15,11 +15,17 @@ export interface Installation {
   client: ServiceClient
   /** By which its containers, networks and volumes are labelled. */
   instance: string
+  /** So many containers may be parked. */
+  poolMax: number
 }
+
+/** Few: what is parked takes its part of the machine from what a suite does. */
+const POOL_MAX = 2
 
 export async function install(environment: Record<string, string>): Promise<Installation> {
   const folder = await mkdtemp(join(tmpdir(), 'co-faults-'))
-  const service = await KillableService.create({ CO_DATA_DIR: folder, CO_LOG_LEVEL: 'warn', ...environment })
+  const settings = { CO_DATA_DIR: folder, CO_LOG_LEVEL: 'warn', CO_POOL_MAX: String(POOL_MAX), ...environment }
+  const service = await KillableService.create(settings)
   try {
     await service.start()
   } catch (error) {
@@ -27,7 +33,8 @@ export async function install(environment: Record<string, string>): Promise<Inst
     await rm(folder, { recursive: true, force: true })
     throw error
   }
-  return { folder, service, client: new ServiceClient(service.url), instance: instanceIn(folder) }
+  const poolMax = Number(settings.CO_POOL_MAX)
+  return { folder, service, client: new ServiceClient(service.url), instance: instanceIn(folder), poolMax }
 }
 
 /** Ends it, and leaves nothing on the engine or on disk. */
@@ -37,16 +44,24 @@ export async function uninstall({ service, folder, instance }: Installation, eng
   await rm(folder, { recursive: true, force: true })
 }
 
-/** What it has on the engine beside its toolbox and internal bridge, which are for good. */
-export async function leftOf({ instance }: Installation, engine: Engine): Promise<string[]> {
+/** True for a container that waits to become a run's: it has that run's name from then on. */
+export const isParked = ({ name }: { name: string }) => name.startsWith('pool_')
+
+/**
+ * What it has on the engine beside its toolbox and internal bridge, which are for good, and as many parked
+ * containers as it may have.
+ */
+export async function leftOf({ instance, poolMax }: Installation, engine: Engine): Promise<string[]> {
   const owned = ownedBy(instance)
   const [containers, networks, volumes] = await Promise.all([
     engine.containers.list(owned),
     engine.networks.list(owned),
     engine.volumes.list(owned),
   ])
+  const parked = containers.filter(isParked)
   return [
-    ...containers.map(({ name }) => name),
+    ...containers.filter((container) => !isParked(container)).map(({ name }) => name),
+    ...parked.slice(poolMax).map(({ name }) => name),
     ...networks.map(({ name }) => name).filter((name) => !name.startsWith('internal_')),
     ...volumes.map(({ name }) => name).filter((name) => !name.startsWith('toolbox_')),
   ]

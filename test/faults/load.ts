@@ -4,10 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import type { Random } from '../support/random.ts'
 import type { Caller } from './caller.ts'
+import { BEGUN } from './witness.ts'
 
 export const LINES = 12
 const SUBMITTERS = 2
 const SESSIONS = 3
+/** Of the runs, where some can be served by parked containers. */
+const PARKABLE = 0.6
 
 /** What the store alone answers: no engine is asked. */
 export const STORE_MS = 5_000
@@ -36,12 +39,15 @@ export class Load {
   readonly accepted: Accepted[] = []
   readonly #random: Random
   readonly #pace: Pace
+  /** Some of the runs are such as parked containers serve: they leave their beginning to a witness. */
+  readonly #parks: boolean
   /** What a call that was not answered had asked for, to be asked for again with its key. */
   readonly #pending = new Map<string, object>()
   #over = new AbortController()
   #working: Promise<unknown> = Promise.resolve()
 
-  constructor(caller: Caller, random: Random, pace: Pace) {
+  constructor(caller: Caller, random: Random, pace: Pace, { parks = false }: { parks?: boolean } = {}) {
+    this.#parks = parks
     this.caller = caller
     this.#random = random
     this.#pace = pace
@@ -68,10 +74,16 @@ export class Load {
     cleanup: (session: string) => this.#post('/containers/cleanup/session', { session_id: session, force: true }),
   } satisfies Record<string, Disturbance>
 
-  /** Sends calls until it is told to pause or end; those that are not answered are repeated. */
-  begin(disturbances: readonly Disturbance[] = Object.values(this.disturbances)): void {
+  /**
+   * Sends calls until it is told to pause or end; those that are not answered are repeated. `pause` is, in
+   * milliseconds, from and to, that between the calls of each who submits runs.
+   */
+  begin(
+    disturbances: readonly Disturbance[] = Object.values(this.disturbances),
+    pause: readonly [number, number] = this.#pace.runs,
+  ): void {
     this.#over = new AbortController()
-    const submitters = Array.from({ length: SUBMITTERS }, () => this.#submit(this.#over.signal))
+    const submitters = Array.from({ length: SUBMITTERS }, () => this.#submit(pause, this.#over.signal))
     this.#working = Promise.all([...submitters, this.#disturb(disturbances, this.#over.signal)])
   }
 
@@ -100,25 +112,27 @@ export class Load {
     return true
   }
 
-  async #submit(signal: AbortSignal): Promise<void> {
+  async #submit(pause: readonly [number, number], signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const [key, body] = this.#pending.entries().next().value ?? [randomUUID(), this.#run()]
       this.#pending.set(key, body)
       if (await this.accept(key, body)) this.#pending.delete(key)
-      await this.#rest(this.#pace.runs, signal)
+      await this.#rest(pause, signal)
     }
   }
 
-  /** Tells its id to the ledger as it begins, and writes its lines over up to a second. */
+  /** Tells that it begins, to the ledger or to a witness, and writes its lines over up to a second. */
   #run(): object {
     const nap = this.#random.between(0, 8) / 100
-    const script = `echo $EXECUTION_ID >> /ledger/runs; i=0; while [ $i -lt ${LINES} ]; do echo line $i; i=$((i+1)); sleep ${nap}; done`
+    const isParkable = this.#parks && this.#random.next() < PARKABLE
+    const begin = isParkable ? BEGUN : 'echo $EXECUTION_ID >> /ledger/runs'
+    const script = `${begin}; i=0; while [ $i -lt ${LINES} ]; do echo line $i; i=$((i+1)); sleep ${nap}; done`
     return {
       tool_name: 'faults',
       session_id: this.session,
       image: TOOLBOX,
       command: ['sh', '-c', script],
-      volumes: [{ source: 'ledger', target: '/ledger', read_only: false }],
+      ...(isParkable ? {} : { volumes: [{ source: 'ledger', target: '/ledger', read_only: false }] }),
       wait: false,
     }
   }

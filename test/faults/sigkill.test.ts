@@ -22,6 +22,9 @@ const POINTS = FAILPOINTS.filter((point) => ONLY === undefined || ONLY.includes(
 const SEED = seed()
 /** A point that the load did not come by in so long is tried again. */
 const REACHED_WITHIN_MS = 10_000
+/** Nothing is parked while runs wait for their turn or start: for its points those who submit rest longer, and more time is given. */
+const UNHURRIED: Pace['runs'] = [1_500, 3_000]
+const PARKED_WITHIN_MS = 25_000
 const POINT_TRIES = 4
 
 /** A service that dies comes by little between two deaths: it is given much to do. */
@@ -30,7 +33,7 @@ const PACE: Pace = { runs: [150, 400], disturbances: [10, 100] }
 const NONE: Allowances = { codes: [], brokenCalls: true }
 
 const begin = (trialSeed: number): Promise<Trial> =>
-  beginTrial({ seed: trialSeed, pace: PACE, environment: { CO_SESSION_SUBNETS: '10.197.0.0/16' } })
+  beginTrial({ seed: trialSeed, pace: PACE, environment: { CO_SESSION_SUBNETS: '10.197.0.0/16' }, parks: true })
 
 it(`loses, doubles and leaks nothing over ${KILLS} kills at random moments (seed ${SEED})`, async () => {
   const { load, random, service, world } = await begin(SEED)
@@ -81,12 +84,13 @@ it(`loses, doubles and leaks nothing over ${POINT_KILLS} kills at each of ${POIN
 /** Loads a service that ends itself at a point; false where it did not come by. */
 async function killedAt(point: Failpoint, { load, random, service }: Trial): Promise<boolean> {
   await service.kill()
-  load.begin(disturbancesFor(point, load))
+  const isOfPool = point.startsWith('pool.')
+  load.begin(disturbancesFor(point, load), isOfPool ? UNHURRIED : PACE.runs)
   try {
     return await service.startUntilDeath(
       // At boot the reconciler passes once, and then every 30 s.
       { FAULTS_POINT: point, FAULTS_POINT_PASSING: String(point.startsWith('reconcile.') ? 1 : random.between(1, 2)) },
-      AbortSignal.timeout(REACHED_WITHIN_MS),
+      AbortSignal.timeout(isOfPool ? PARKED_WITHIN_MS : REACHED_WITHIN_MS),
     )
   } finally {
     await load.pause()
@@ -105,6 +109,7 @@ function disturbancesFor(point: Failpoint, { disturbances }: Load) {
   if (point.startsWith('worker.') || point.startsWith('process.') || point === 'volume.created')
     return [worker, cleanup]
   if (point.startsWith('exec.')) return [worker, exec, shortExec]
+  if (point.startsWith('pool.')) return []
   if (point.startsWith('session.')) return [worker, cleanup]
   return Object.values(disturbances)
 }

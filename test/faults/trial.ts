@@ -7,6 +7,7 @@ import type { Counts } from '../support/report.ts'
 import { Caller } from './caller.ts'
 import { type Installation, install, uninstall } from './installation.ts'
 import { Load, type Pace } from './load.ts'
+import { Witness } from './witness.ts'
 import { World } from './world.ts'
 
 const PING_MS = 3_000
@@ -20,6 +21,8 @@ export interface TrialOptions {
   /** Where the engine is; the service may be told of another way to it. */
   host?: string
   environment: Record<string, string>
+  /** Some runs are such as parked containers serve; the engine outlives the trial. */
+  parks?: boolean
 }
 
 export interface Trial extends Installation {
@@ -31,7 +34,7 @@ export interface Trial extends Installation {
 }
 
 /** Begins one for the test that runs. Nothing is left of it after that test; one that fails is told the service's last words. */
-export async function beginTrial({ seed, pace, environment, ...options }: TrialOptions): Promise<Trial> {
+export async function beginTrial({ seed, pace, environment, parks = false, ...options }: TrialOptions): Promise<Trial> {
   const host = options.host ?? process.env['DOCKER_HOST'] ?? 'unix:///var/run/docker.sock'
   const engine = await DockerEngine.open({ host })
   onTestFinished(() => engine.close())
@@ -43,9 +46,11 @@ export async function beginTrial({ seed, pace, environment, ...options }: TrialO
   })
   const random = new Random(seed)
   const caller = new Caller(service.url)
-  const load = new Load(caller, random, pace)
+  const load = new Load(caller, random, pace, { parks })
   onTestFinished(() => load.pause())
-  const world = new World({ caller, engine, installation, session: load.session })
+  const witness = parks ? await Witness.of(engine, installation.instance) : undefined
+  onTestFinished(() => witness?.end())
+  const world = new World({ caller, engine, installation, session: load.session, witness })
   return { ...installation, engine, random, caller, load, world }
 }
 

@@ -6,8 +6,9 @@ import type { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import { decodeLabels, ownedBy } from '../../src/labels.ts'
 import { TOOLBOX } from '../fixtures/images.ts'
 import type { Caller } from './caller.ts'
-import { type Installation, leftOf } from './installation.ts'
+import { type Installation, isParked, leftOf } from './installation.ts'
 import { type Accepted, ENGINE_MS, LINES, type Load, STORE_MS } from './load.ts'
+import type { Witness } from './witness.ts'
 
 const SETTLE_MS = 150_000
 /** A sweep every 30 s of what is a minute old, and its removals. */
@@ -31,6 +32,8 @@ export interface WorldOptions {
   installation: Installation
   /** Of the runs, with their ledger. */
   session: string
+  /** Of runs that are not in the ledger. */
+  witness?: Witness | undefined
 }
 
 /** What may be true of runs after the faults at hand. */
@@ -108,11 +111,12 @@ export class World {
     }
     const wanted = Array.from({ length: LINES }, (_, line) => `line ${line}\n`).join('')
     const ledger = await this.#ledger()
+    const { witness } = this.#options
     const told = this.#endsTold()
     const problems: string[] = []
     for (const run of runs) {
       const about = `${run.execution_id} ${run.status} ${JSON.stringify(run.failure)}`
-      const began = ledger.get(run.execution_id) ?? 0
+      const began = (ledger.get(run.execution_id) ?? 0) + (witness?.began(run.execution_id) ?? 0)
       if (run.status === 'completed') {
         if (run.exit_code !== 0) problems.push(`${about}: exit code ${run.exit_code}`)
         const isWhole = run.stdout === wanted || (endedUnwatched(run) && wanted.startsWith(run.stdout))
@@ -159,9 +163,13 @@ export class World {
     )
     const claimed = new Set(records.map(({ container_id }) => container_id))
     const containers = await engine.containers.list(ownedBy(installation.instance))
-    return containers
-      .filter(({ id, labels }) => !claimed.has(id) && decodeLabels(labels)?.kind !== 'toolbox')
-      .map(({ name, status }) => `${name} (${status})`)
+    const unclaimed = containers.filter(
+      ({ id, labels }) => !claimed.has(id) && decodeLabels(labels)?.kind !== 'toolbox',
+    )
+    return [
+      ...unclaimed.filter((container) => !isParked(container)),
+      ...unclaimed.filter(isParked).slice(installation.poolMax),
+    ].map(({ name, status }) => `${name} (${status})`)
   }
 
   /** How often each run's end was told to those who follow events. */
