@@ -19,15 +19,16 @@ export function parking(count: number): Record<string, string> {
 }
 
 interface PoolHealth {
-  pool?: { parked: number }
+  pool?: { parked: number; wanted: number; max: number }
 }
 
-/** Resolves when so many containers are parked, or will not be soon. */
+/** Resolves when so many containers are parked and no more are being made, or where that does not come about. */
 export async function untilParked(service: BenchService, count: number): Promise<void> {
   if (!HAS_POOL) return
   await until(async () => {
     const { pool } = await service.get<PoolHealth>('/health')
-    return pool === undefined || pool.parked >= count ? true : undefined
+    if (pool === undefined) return true
+    return pool.parked >= Math.max(count, Math.min(pool.wanted, pool.max)) || undefined
   }, PARKED_WITHIN_MS)
 }
 

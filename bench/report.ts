@@ -28,7 +28,7 @@ export function renderReport({ at, machine, pairs, seconds, rows }: Report): str
   return [
     `Of ${at.slice(0, 10)}: ${toldMachine(machine)}.`,
     '',
-    `\`--pairs ${pairs}\`, ${Math.round(seconds / 60)} minutes; ${reached} of ${held.length} goals reached.`,
+    `\`--pairs ${pairs}\`, ${Math.round(seconds / 60)} min; ${reached} of ${held.length} goals reached.`,
     '',
     renderTable(rows, REASONS),
   ].join('\n')

@@ -9,7 +9,8 @@ import { Agent, request } from 'undici'
 import { engineAddress } from '../scripts/engine-client.ts'
 import type { BareEngine } from './bare-engine.ts'
 
-const MAIN = join(import.meta.dirname, '../src/main.ts')
+const ROOT = join(import.meta.dirname, '..')
+const MAIN = join(ROOT, 'src/main.ts')
 const READY_WITHIN_MS = 60_000
 const STOPPED_WITHIN_MS = 20_000
 const POLL_MS = 1
@@ -66,7 +67,7 @@ export class BenchService implements AsyncDisposable {
     const logFile = `${this.dataDir}.log`
     const output = openSync(logFile, 'w')
     const began = performance.now()
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main], {
+    const child = spawn(process.execPath, [...startFlags(), main], {
       // Where no .env is.
       cwd: this.dataDir,
       env: { ...outsideEnvironment(), ...this.#settings(), ...environment },
@@ -178,6 +179,12 @@ export class BenchService implements AsyncDisposable {
     const [, kibibytes] = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status) ?? []
     return Number(kibibytes) / 1024
   }
+}
+
+/** What `npm start` gives Node. */
+function startFlags(): string[] {
+  const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: { start: string } }
+  return manifest.scripts.start.split(' ').slice(1, -1)
 }
 
 /** The environment of this process without settings of a service. */

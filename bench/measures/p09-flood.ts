@@ -10,7 +10,8 @@ import { greet, type Run } from '../tool-runs.ts'
 
 const BYTES = 1_000_000_000
 const PART = 10_000_000
-const LINE = 'abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789'
+/** A thousand bytes with its end: an engine takes output line by line, and shorter ones more slowly. */
+const LINE = 'abcdefghijklmnopqrstuvwxyz 012345'.repeat(31).slice(0, 999)
 /** From a file, since busybox's `head` writes too slowly to flood anybody. */
 const FLOOD = [
   'sh',
