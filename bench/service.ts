@@ -67,10 +67,11 @@ export class BenchService implements AsyncDisposable {
     const logFile = `${this.dataDir}.log`
     const output = openSync(logFile, 'w')
     const began = performance.now()
-    const child = spawn(process.execPath, [...startFlags(), main], {
+    const options = startOptions()
+    const child = spawn(process.execPath, [...options.flags, main], {
       // Where no .env is.
       cwd: this.dataDir,
-      env: { ...outsideEnvironment(), ...this.#settings(), ...environment },
+      env: { ...outsideEnvironment(), ...options.environment, ...this.#settings(), ...environment },
       stdio: ['ignore', output, output],
       // Ctrl-C in a terminal is for the bench alone, which stops it.
       detached: true,
@@ -181,10 +182,15 @@ export class BenchService implements AsyncDisposable {
   }
 }
 
-/** What `npm start` gives Node. */
-function startFlags(): string[] {
+/** What `npm start` gives Node: its flags, and where it keeps what it has compiled. */
+function startOptions(): { flags: string[]; environment: NodeJS.ProcessEnv } {
   const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: { start: string } }
-  return manifest.scripts.start.split(' ').slice(1, -1)
+  const words = manifest.scripts.start.split(' ')
+  const node = words.indexOf('node')
+  const variables = words.slice(0, node).map((word) => word.split('=') as [string, string])
+  // They are paths in the checkout.
+  const environment = Object.fromEntries(variables.map(([name, value]) => [name, join(ROOT, value)]))
+  return { flags: words.slice(node + 1, -1), environment }
 }
 
 /** The environment of this process without settings of a service. */
