@@ -460,8 +460,8 @@ export class ToolExecution {
     const { timeout_seconds } = this.#request.resource_limits
     const { started } = this.entry
     // The wall clock may have been set since; the engine's stamp is all there is of a start before the host's.
-    const ran = (started && elapsedSince(started)) ?? Date.now() - startedAt.getTime()
-    const remaining = Math.min(timeout_seconds * 1000, Math.max(0, timeout_seconds * 1000 - ran))
+    const elapsed = () => (started && elapsedSince(started)) ?? Date.now() - startedAt.getTime()
+    const remaining = Math.min(timeout_seconds * 1000, Math.max(0, timeout_seconds * 1000 - elapsed()))
     const timer = setTimeout(() => void this.#end('timeout'), remaining)
     let state: ContainerState | undefined
     try {
@@ -476,6 +476,7 @@ export class ToolExecution {
     } finally {
       clearTimeout(timer)
     }
+    const tookAtMost = elapsed()
     // It never runs again, whether its container is kept or not.
     this.#deps.docker.hostMounts.gone(containerId)
     failpoint('tool.ended')
@@ -488,7 +489,7 @@ export class ToolExecution {
     }
     // One that was parked started before its tool did.
     const began = (warm ? undefined : state?.startedAt) ?? startedAt
-    const completedAt = endOf(state?.finishedAt, began, warm)
+    const completedAt = endOf(state?.finishedAt, began, warm ? tookAtMost : undefined)
     const { view } = this.entry
     const duration_ms = completedAt.getTime() - began.getTime()
     view.timings.run_ms = duration_ms
@@ -625,14 +626,18 @@ const NEVER_TOLD: Outcome = {
   failure: { code: 'lost', message: 'The service ended before its container was told what to run', hint: null },
 }
 
-/** When a run ended, by the engine's word, unless that cannot be compared with its beginning. */
-function endOf(finishedAt: Date | undefined, began: Date, warm: boolean): Date {
-  const now = new Date()
-  // The hand-off to a parked container is by this clock, its end by the engine's, which may be another.
-  const isOneClock = !warm || (finishedAt !== undefined && finishedAt >= began && finishedAt <= now)
-  const end = isOneClock ? (finishedAt ?? now) : now
+/**
+ * When a run ended, by the engine's word. Where its beginning is by this service's clock, of which the
+ * engine's may be another, `tookAtMost` is the milliseconds that passed until its end was seen.
+ */
+function endOf(finishedAt: Date | undefined, began: Date, tookAtMost: number | undefined): Date {
+  const end = finishedAt ?? new Date()
+  const took = end.getTime() - began.getTime()
+  if (tookAtMost !== undefined && (took < 0 || took > tookAtMost)) {
+    return new Date(began.getTime() + Math.max(0, tookAtMost))
+  }
   // An engine stamps the start of a very short run after its end.
-  return end < began ? began : end
+  return took < 0 ? began : end
 }
 
 /** Stands for the state of a process that was never started. */

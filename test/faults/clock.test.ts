@@ -15,8 +15,10 @@ import type { SentEvent } from '../fixtures/client.ts'
 import { leastContainer } from '../fixtures/container-spec.ts'
 import { HTTPD, TOOLBOX } from '../fixtures/images.ts'
 import { newSession } from '../fixtures/sessions.ts'
+import { untilParked } from '../fixtures/warm-client.ts'
 import { Random, seed } from '../support/random.ts'
 import { type Installation, install, leftOf, uninstall } from './installation.ts'
+import { BEGUN } from './witness.ts'
 
 const HOUR_MS = 3_600_000
 const SEED = seed()
@@ -103,6 +105,23 @@ it(`runs end when their time is over, and not before, while the clock jumps (see
   const counted = await client.execute(session, 'cat /ledger/* | wc -l; ls /ledger | wc -l', { volumes })
   expect(counted.stdout.split(/\s+/).filter(Boolean).map(Number)).toEqual([runs.length, runs.length])
 })
+
+it.each([HOUR_MS, -HOUR_MS])(
+  'a run in a parked container runs once, and tells how long, with a clock %i ms from its engine’s',
+  async (offset) => {
+    const { client } = installation
+    const session = beginSession()
+    await setClock(offset)
+    await client.execute(session, 'true')
+    await untilParked(client)
+    const began = performance.now()
+    const run = await client.execute(session, `${BEGUN}; sleep 1`)
+    expect(run).toMatchObject({ status: 'completed', warm: true })
+    expect(run.stderr).toBe(`began ${run.execution_id}\n`)
+    expect(run.duration_ms).toBeGreaterThanOrEqual(1_000)
+    expect(run.duration_ms).toBeLessThan(performance.now() - began)
+  },
+)
 
 it('a run that a restart adopts behind a jump still has the time that is left', async () => {
   const { client, service } = installation
