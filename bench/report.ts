@@ -1,7 +1,7 @@
 /** What a run of the bench found: kept as JSON, told as a table, written into pages. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { replaceMarked } from '../scripts/marked.ts'
+import { aroundMarked, replaceMarked } from '../scripts/marked.ts'
 import { type Machine, toldMachine } from './machine.ts'
 import { REASONS } from './reasons.ts'
 import type { Row } from './row.ts'
@@ -21,6 +21,7 @@ export interface Report {
 export const LAST_REPORT = '.cache/bench.json'
 
 const PAGES = ['README.md', 'docs/PERFORMANCE.md']
+const MARK = 'bench'
 
 export function renderReport({ at, machine, pairs, seconds, rows }: Report): string {
   const held = rows.filter(({ goal }) => goal !== undefined)
@@ -45,8 +46,13 @@ export async function readReport(file: string): Promise<Report> {
   return JSON.parse(await readFile(file, 'utf8')) as Report
 }
 
+/** Throws where a page has no place for the table: before ten minutes are spent on it. */
+export function requirePages(): void {
+  for (const page of PAGES) aroundMarked(page, MARK)
+}
+
 /** Puts the table of a whole run into the pages that quote it. */
 export function writePages(report: Report): void {
   if (!report.whole) throw new Error('pages quote a whole run: this one was of some measures only, or interrupted')
-  for (const page of PAGES) replaceMarked(page, 'bench', renderReport(report))
+  for (const page of PAGES) replaceMarked(page, MARK, renderReport(report))
 }

@@ -13,7 +13,7 @@ import type { Bench, Measure } from './bench.ts'
 import { type Machine, readMachine } from './machine.ts'
 import { MEASURES } from './measures/all.ts'
 import { type Options, parseOptions } from './options.ts'
-import { LAST_REPORT, type Report, readReport, renderReport, saveReport, writePages } from './report.ts'
+import { LAST_REPORT, type Report, readReport, renderReport, requirePages, saveReport, writePages } from './report.ts'
 import { type Outcome, type Row, rowOf } from './row.ts'
 
 const LABEL = 'container-orchestrator-bench'
@@ -25,6 +25,7 @@ const options = parseOptions(
   process.argv.slice(2),
   MEASURES.map(({ id }) => id),
 )
+if (options.write) requirePages()
 const report = options.from === undefined ? await measureAll(options) : await readReport(options.from)
 process.stdout.write(`${renderReport(report)}\n`)
 if (options.write) writePages(report)
