@@ -89,6 +89,8 @@ export class World {
         CO_DATA_DIR: this.#dataDir,
         CO_SESSION_SUBNETS: this.subject.subnets,
         CO_MAX_CONCURRENT_RUNS: String(SLOTS),
+        // What is parked comes and goes in its own time, of which the model knows nothing.
+        CO_POOL_MAX: '0',
       },
       '/nonexistent',
     )

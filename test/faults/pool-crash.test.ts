@@ -3,11 +3,11 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { DockerEngine } from '../../src/engine/docker/docker-engine.ts'
 import type { Failpoint } from '../../src/failpoints.ts'
 import { ownedBy } from '../../src/labels.ts'
-import { type Installation, install, uninstall } from '../faults/installation.ts'
-import { BEGUN, Witness } from '../faults/witness.ts'
 import { sh } from '../fixtures/client.ts'
 import { newSession } from '../fixtures/sessions.ts'
 import { WarmClient } from '../fixtures/warm-client.ts'
+import { type Installation, install, uninstall } from './installation.ts'
+import { BEGUN, Witness } from './witness.ts'
 
 const REACHED_WITHIN_MS = 40_000
 
