@@ -158,14 +158,23 @@ export class WorkerLife {
     })
   }
 
-  /** Removes container, volumes of its own and logs, and the worker from what callers see. */
-  async remove(graceSeconds: number, options: { keepVolumes?: boolean } = {}): Promise<void> {
+  /**
+   * Removes container, volumes of its own and logs, and the worker from what callers see. From the call on it
+   * begins nothing; what it has is removed once `after` has resolved.
+   */
+  async remove(
+    graceSeconds: number,
+    { after, ...options }: { keepVolumes?: boolean; after?: Promise<void> | undefined } = {},
+  ): Promise<void> {
     // From now on nothing else begins, and what waits for its turn is refused.
     this.#removing = true
     this.#runner.interrupt('removed')
     const { store } = this.#deps
     try {
-      await this.#turns.take(() => this.#remove(graceSeconds, options))
+      await this.#turns.take(async () => {
+        await after
+        await this.#remove(graceSeconds, options)
+      })
     } catch (error) {
       this.#removing = false
       throw error

@@ -58,6 +58,8 @@ export class WorkerManager {
   /** Every worker that is known, by its worker_id; gone once it is deleted or its start failed. */
   readonly #lives = new Map<string, WorkerLife>()
   readonly #turns = new KeyedTurns()
+  /** Until the one in whose place it comes is gone, whose volumes it takes over. */
+  readonly #successions = new WeakMap<WorkerLife, Promise<void>>()
   /** Those that are being started again: they count as running before they do. */
   readonly #returning = new Set<WorkerLife>()
 
@@ -168,7 +170,7 @@ export class WorkerManager {
     requireMine(caller, life?.entry)
     if (life !== undefined) {
       try {
-        await life.remove(graceSeconds)
+        await life.remove(graceSeconds, { after: this.#successions.get(life) })
       } finally {
         if (life.entry.status === DELETED && this.#lives.get(workerId) === life) this.#lives.delete(workerId)
       }
@@ -311,6 +313,8 @@ export class WorkerManager {
     }
     if (isFoundByName(entry)) this.#options.names.requireFree(bearerOf(entry))
     const life = this.#keep(entry, request, caller.limits)
+    const succession = Promise.withResolvers<void>()
+    this.#successions.set(life, succession.promise)
     try {
       if (session_id !== undefined) await store.sessions.touch(session_id, caller)
       await store.workers.insert(entry)
@@ -323,6 +327,8 @@ export class WorkerManager {
       else this.#lives.delete(worker_id)
       await store.workers.remove(id)
       throw error
+    } finally {
+      succession.resolve()
     }
     try {
       return await this.#options.coldStarts.during(() => life.start())
