@@ -24,7 +24,8 @@ WORKDIR /app
 COPY package.json package-lock.json ./
 # npm ci refuses a lock file without the optional binaries of every platform; npm install takes it.
 RUN npm ci --ignore-scripts --no-audit --no-fund || npm install --no-save --ignore-scripts --no-audit --no-fund
-COPY tsconfig.json tsconfig.build.json ./
+COPY rolldown.config.ts ./
+COPY scripts/build scripts/build
 COPY src src
 RUN npm run build
 

@@ -10,7 +10,6 @@ import { engineAddress } from '../scripts/engine-client.ts'
 import type { BareEngine } from './bare-engine.ts'
 
 const ROOT = join(import.meta.dirname, '..')
-const MAIN = join(ROOT, 'src/main.ts')
 const READY_WITHIN_MS = 60_000
 const STOPPED_WITHIN_MS = 20_000
 const POLL_MS = 1
@@ -62,12 +61,13 @@ export class BenchService implements AsyncDisposable {
 
   /** Starts it on its folder, for the first time or again. */
   async start(): Promise<void> {
-    const { environment, main = MAIN, signal } = this.#options
+    const { environment, signal } = this.#options
     // Not within the folder, which is measured too.
     const logFile = `${this.dataDir}.log`
     const output = openSync(logFile, 'w')
     const began = performance.now()
     const options = startOptions()
+    const main = this.#options.main ?? options.main
     const child = spawn(process.execPath, [...options.flags, main], {
       // Where no .env is.
       cwd: this.dataDir,
@@ -182,15 +182,15 @@ export class BenchService implements AsyncDisposable {
   }
 }
 
-/** What `npm start` gives Node: its flags, and where it keeps what it has compiled. */
-function startOptions(): { flags: string[]; environment: NodeJS.ProcessEnv } {
+/** What `npm start` gives Node: its flags, the program, and where it keeps what it has compiled. */
+function startOptions(): { flags: string[]; main: string; environment: NodeJS.ProcessEnv } {
   const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: { start: string } }
   const words = manifest.scripts.start.split(' ')
   const node = words.indexOf('node')
   const variables = words.slice(0, node).map((word) => word.split('=') as [string, string])
   // They are paths in the checkout.
   const environment = Object.fromEntries(variables.map(([name, value]) => [name, join(ROOT, value)]))
-  return { flags: words.slice(node + 1, -1), environment }
+  return { flags: words.slice(node + 1, -1), main: join(ROOT, words.at(-1) ?? ''), environment }
 }
 
 /** The environment of this process without settings of a service. */

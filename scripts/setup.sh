@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes this checkout ready: `setup.sh start` for `npm start`, `test` for `npm test`, `bench` for `npm run bench`.
 #
-# Packages in step with the lock file, a container engine that answers, the images that are needed.
+# Packages in step with the lock file, a build in step with the sources, a container engine that answers,
+# the images that are needed.
 # Each step does nothing where nothing is to do, says in one line what it does, and where it cannot,
 # says what would help and ends with status 1. npm calls it before all three.
 set -euo pipefail
@@ -23,6 +24,8 @@ export PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 source scripts/setup/say.sh
 # shellcheck source=scripts/setup/packages.sh
 source scripts/setup/packages.sh
+# shellcheck source=scripts/setup/build.sh
+source scripts/setup/build.sh
 # shellcheck source=scripts/setup/engine.sh
 source scripts/setup/engine.sh
 # shellcheck source=scripts/setup/registry.sh
@@ -52,9 +55,13 @@ elif [ "$status" -ne 0 ]; then
 fi
 
 case $purpose in
+  start) ensure_build ;;
   test)
     ensure_registry
     ensure_iproute
     ;;
-  bench) ensure_docker_py ;;
+  bench)
+    ensure_build
+    ensure_docker_py
+    ;;
 esac

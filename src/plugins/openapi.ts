@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyContextConfig } from 'fastify'
@@ -7,6 +9,9 @@ import type { OpenAPIV3_1 } from 'openapi-types'
 import { schemas } from '../domain/common.ts'
 import { problems } from '../domain/problem.ts'
 import { VERSION } from '../version.ts'
+
+/** The folder of Swagger UI's pages: in the build its code is elsewhere. */
+const PAGES = fileURLToPath(new URL('.', import.meta.resolve('@fastify/swagger-ui/static/index.html')))
 
 const describe = createJsonSchemaTransform({ schemaRegistry: schemas })
 
@@ -70,7 +75,8 @@ export const openapi = fp(async (app) => {
     docs.addHook('onRoute', (route) => {
       route.config = { ...route.config, access: 'public' }
     })
-    await docs.register(swaggerUi, { routePrefix: '/docs', staticCSP: true })
+    const logo = { type: 'image/svg+xml', content: await readFile(`${PAGES}logo.svg`) }
+    await docs.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, baseDir: PAGES, logo })
   })
 
   app.get('/openapi.json', { config: { access: 'public' }, schema: { hide: true } }, async () => app.swagger())

@@ -1,0 +1,10 @@
+/** Stands in the build for a package that is loaded and never used; whoever uses it is told so. */
+module.exports = new Proxy(
+  {},
+  {
+    get(_target, name) {
+      if (name === 'Client') return undefined
+      throw new Error(`${String(name)} belongs to a package that is not part of the build (rolldown.config.ts)`)
+    },
+  },
+)
