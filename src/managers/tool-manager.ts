@@ -26,7 +26,9 @@ import { type Release, RunQueue, type WaitingRun } from './queue.ts'
 import { beginLog } from './run-output.ts'
 import type { SessionGate } from './session-gate.ts'
 import type { SessionQuotas, SessionUse } from './session-quotas.ts'
-import { renewed, type ToolDecision, ToolExecution, type ToolExecutionDeps } from './tool-execution.ts'
+import { renewed } from './tool-attempt.ts'
+import { ToolExecution, type ToolExecutionDeps } from './tool-execution.ts'
+import type { ToolDecision } from './tool-preparation.ts'
 import type { ToolEntry } from './tool-record.ts'
 import { OUTPUT_FOLDER, planFolders } from './writable-folders.ts'
 
@@ -118,7 +120,7 @@ export class ToolManager {
     const waiting: Waiting = { id, sessionId, owner: entry.owner, priority, giveBack, limits: caller.limits }
     this.#waiting.set(id, waiting)
     const release = admission.enter(waiting)
-    if (release !== undefined) this.#begin(entry, waiting, { release, decision }, (execution) => execution.run())
+    if (release !== undefined) this.#begin(entry, waiting, release, (execution) => execution.run(decision))
     return this.#told(entry.view)
   }
 
@@ -165,7 +167,7 @@ export class ToolManager {
       if (waiting.beginning === undefined) {
         const entry = await this.#entry(id)
         if (this.queue.remove(waiting)) {
-          return this.#begin(entry, waiting, {}, (execution) => execution.cancelUnstarted()).ended
+          return this.#begin(entry, waiting, undefined, (execution) => execution.cancelUnstarted()).ended
         }
       }
       await waiting.beginning
@@ -253,7 +255,7 @@ export class ToolManager {
       priority: request.priority,
       giveBack: this.#options.quotas.keep(entry, useOf(request)),
     }
-    return this.#begin(entry, waiting, { release: this.queue.occupy() }, (execution) => execution.adopt(state))
+    return this.#begin(entry, waiting, this.queue.occupy(), (execution) => execution.adopt(state))
   }
 
   /** Waits for the runs in flight, and leaves those that last longer or wait for their turn to the next start. */
@@ -287,20 +289,20 @@ export class ToolManager {
   #start(entry: ToolEntry, waiting: Waiting, release: Release): void {
     try {
       const decision = this.#decide(requestOf(entry), entry.id, waiting.limits)
-      this.#begin(entry, waiting, { release, decision }, (execution) => execution.run())
+      this.#begin(entry, waiting, release, (execution) => execution.run(decision))
     } catch (error) {
       // The operator's policy has changed since the run was accepted: it fails with its refusal.
-      this.#begin(entry, waiting, { release }, (execution) => execution.refuse(error as Error))
+      this.#begin(entry, waiting, release, (execution) => execution.refuse(error as Error))
     }
   }
 
   #begin(
     entry: ToolEntry,
     waiting: Waiting,
-    given: { release?: Release; decision?: ToolDecision },
+    release: Release | undefined,
     how: (execution: ToolExecution) => Promise<void>,
   ): ToolExecution {
-    const execution = new ToolExecution(this.#options, entry, requestOf(entry), given)
+    const execution = new ToolExecution(this.#options, entry, requestOf(entry), release)
     this.#active.set(entry.id, execution)
     this.#waiting.delete(entry.id)
     waiting.ended?.resolve(execution.ended)

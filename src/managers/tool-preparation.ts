@@ -18,6 +18,12 @@ export interface ToolPreparationDeps {
   toolbox: Toolbox
 }
 
+/** What policy decided about a request before it was accepted. */
+export interface ToolDecision {
+  profile: Profile
+  volumes: readonly VolumeDecision[]
+}
+
 /** All that a tool's container is created from. */
 export interface PreparedTool {
   image: ResolvedImage
@@ -41,7 +47,7 @@ function sessionNetwork(
 export async function prepareTool(
   deps: ToolPreparationDeps,
   request: ExecuteTool,
-  { volumes, profile }: { volumes: readonly VolumeDecision[]; profile: Profile },
+  { volumes, profile }: ToolDecision,
   run: { id: string; nonce: string; owner: string | null },
   signal: AbortSignal,
 ): Promise<PreparedTool> {
