@@ -2,10 +2,22 @@ import { z } from 'zod'
 import { named, queryBoolean, SessionId, Timestamp } from './common.ts'
 
 const Amount = z.number().nullable()
-const CpuPercent = Amount.describe('Of one core: 200 is two cores')
-const CpuWindow = Amount.describe(
-  'What cpu_percent was measured over: the time between two samples, or since the start where there is one alone',
-)
+
+/** Of a container in one sample, as it is told now and as it is told of the past. */
+const CPU_USED = {
+  cpu_percent: Amount.describe('Of one core: 200 is two cores'),
+  cpu_window_seconds: Amount.describe(
+    'What cpu_percent was measured over: the time between two samples, or since the start where there is one alone',
+  ),
+}
+const ALSO_USED = {
+  memory_percent: Amount,
+  network_rx_mb: Amount,
+  network_tx_mb: Amount,
+  disk_read_mb: Amount,
+  disk_write_mb: Amount,
+  pids: z.number().int().nullable(),
+}
 
 /** What is null has not been sampled, or the engine does not tell it: never an invented 0. */
 export const ContainerStats = named(
@@ -18,16 +30,10 @@ export const ContainerStats = named(
     session_id: z.string().nullable(),
     status: z.string(),
     running_for_seconds: Amount,
-    cpu_percent: CpuPercent,
-    cpu_window_seconds: CpuWindow,
+    ...CPU_USED,
     memory_used_mb: Amount.describe('Without page cache, as docker stats shows it'),
     memory_limit_mb: Amount,
-    memory_percent: Amount,
-    network_rx_mb: Amount,
-    network_tx_mb: Amount,
-    disk_read_mb: Amount,
-    disk_write_mb: Amount,
-    pids: z.number().int().nullable(),
+    ...ALSO_USED,
     sampled_at: Timestamp.nullable(),
   }),
 )
@@ -37,15 +43,9 @@ export const PastStats = named(
   'PastStats',
   z.object({
     sampled_at: Timestamp,
-    cpu_percent: CpuPercent,
-    cpu_window_seconds: CpuWindow,
+    ...CPU_USED,
     memory_used_mb: Amount,
-    memory_percent: Amount,
-    network_rx_mb: Amount,
-    network_tx_mb: Amount,
-    disk_read_mb: Amount,
-    disk_write_mb: Amount,
-    pids: z.number().int().nullable(),
+    ...ALSO_USED,
   }),
 )
 export type PastStats = z.infer<typeof PastStats>
