@@ -9,6 +9,38 @@ interface Surroundings {
   settle?(): Promise<void>
 }
 
+/** What a contender makes anew in each round, and how that ends. */
+export interface Making<T> {
+  start(): Promise<T>
+  end(made: T): Promise<unknown>
+}
+
+/** Its start is timed; it ends behind each. */
+export function timedStart<T>({ start, end }: Making<T>) {
+  let made: { it: T } | undefined
+  return {
+    run: async () => {
+      made = { it: await start() }
+    },
+    settle: async () => {
+      if (made !== undefined) await end(made.it)
+    },
+  }
+}
+
+/** Its end is timed; it is started before each. */
+export function timedEnd<T>({ start, end }: Making<T>) {
+  let made: { it: T } | undefined
+  return {
+    prepare: async () => {
+      made = { it: await start() }
+    },
+    run: async () => {
+      if (made !== undefined) await end(made.it)
+    },
+  }
+}
+
 export interface TurnOptions {
   rounds: number
   /** Rounds before these that do not count; 1 where absent. */

@@ -25,6 +25,11 @@ export async function startRelics(service: BenchService, count: number, session 
   return relics.map(({ container_id }) => container_id)
 }
 
+/** Ends a session with all that is in it. */
+export function endSession(service: BenchService, session: string): Promise<{ containers_removed: number }> {
+  return service.post('/containers/cleanup/session', { session_id: session, force: true })
+}
+
 /** Starts workers on the network of a session. */
 export async function startWorkers(service: BenchService, count: number, session: string): Promise<void> {
   await atOnce(count, AT_ONCE, (index) =>

@@ -1,6 +1,7 @@
 /** Tool runs of the service, each as a whole HTTP call. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type BareEngine, GREETING, TOOLBOX } from './bare-engine.ts'
+import { timedStart } from './in-turn.ts'
 import type { BenchService } from './service.ts'
 
 export interface Run {
@@ -27,15 +28,12 @@ export function greeting(session: string) {
 
 /** A contender of runs, which waits behind each until its container is gone. */
 export function greeter(service: BenchService, engine: BareEngine) {
-  let last: Run | undefined
-  return {
-    run: async () => {
-      last = await greet(service)
-    },
-    settle: async () => {
-      if (last !== undefined) await engine.gone(last.container_id)
-    },
-  }
+  return timedStart({ start: () => greet(service), end: (run) => gone(engine, [run]) })
+}
+
+/** Resolves when the containers of runs are gone. */
+export async function gone(engine: BareEngine, runs: readonly Run[]): Promise<void> {
+  for (const { container_id } of runs) await engine.gone(container_id)
 }
 
 /** Does some work so many times, at most so many at once. */

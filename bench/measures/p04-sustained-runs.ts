@@ -1,10 +1,10 @@
 import type { Bench, Measure } from '../bench.ts'
 import { inTurn } from '../in-turn.ts'
 import { COLD } from '../pool.ts'
-import { bareRuns, bestConcurrency } from '../rivals/bare-runs.ts'
+import { BARE_RUNS, bareRunsAtBest } from '../rivals/bare-runs.ts'
 import { ratioAtLeast } from '../row.ts'
 import { startService } from '../service.ts'
-import { atOnce, greet } from '../tool-runs.ts'
+import { atOnce, gone, greet } from '../tool-runs.ts'
 
 const RUNS = 50
 /** More than run at once: there is always one that waits. */
@@ -19,26 +19,20 @@ export const sustainedRuns: Measure = {
       id: 'P4',
       work: 'cold tool runs a second, sustained',
       unit: '/s',
-      rival: 'bare engine calls, as many at once as is best',
+      rival: BARE_RUNS,
       goal: ratioAtLeast(1),
     },
   ],
   async run(bench: Bench) {
     const { engine, pairs, signal } = bench
-    const concurrency = await bestConcurrency(bench)
+    const rival = await bareRunsAtBest(bench, RUNS)
     await using service = await startService({ engine, signal, environment: COLD })
-    const ours = async () => {
-      const runs = await atOnce(RUNS, CALLERS, () => greet(service))
-      for (const { container_id } of runs) await engine.gone(container_id)
-    }
+    const ours = async () => gone(engine, await atOnce(RUNS, CALLERS, () => greet(service)))
     const measured = await inTurn(
-      {
-        ours: { figure: () => rateOf(ours) },
-        rival: { figure: () => rateOf(() => bareRuns(bench, RUNS, concurrency)) },
-      },
+      { ours: { figure: () => rateOf(ours) }, rival: { figure: () => rateOf(rival.run) } },
       { rounds: Math.ceil(pairs / PAIRS_PER_ROUND), signal },
     )
-    return { P4: { ...measured, notes: [`the rival did best with ${concurrency} at once`] } }
+    return { P4: { ...measured, notes: [rival.note] } }
   },
 }
 

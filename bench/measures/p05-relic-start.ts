@@ -1,7 +1,8 @@
 import { HTTPD } from '../bare-engine.ts'
 import type { Bench, Measure } from '../bench.ts'
-import { inTurn } from '../in-turn.ts'
-import { openTestcontainers, type Started } from '../rivals/testcontainers.ts'
+import { inTurn, timedStart } from '../in-turn.ts'
+import { endSession } from '../residents.ts'
+import { openTestcontainers } from '../rivals/testcontainers.ts'
 import { ratioAtMost } from '../row.ts'
 import { startService } from '../service.ts'
 
@@ -21,29 +22,19 @@ export const relicStart: Measure = {
     const { engine, pairs, signal } = bench
     await using service = await startService({ engine, signal })
     let sessions = 0
-    const ours = {
-      run: async () => {
+    const ours = timedStart({
+      start: async () => {
         sessions += 1
-        await service.post('/containers/relic/start', {
-          relic_name: 'web',
-          session_id: `relics-${sessions}`,
-          image: HTTPD,
-        })
+        const session = `relics-${sessions}`
+        await service.post('/containers/relic/start', { relic_name: 'web', session_id: session, image: HTTPD })
+        return session
       },
-      settle: async () => {
-        await service.post('/containers/cleanup/session', { session_id: `relics-${sessions}`, force: true })
-      },
-    }
+      end: (session) => endSession(service, session),
+    })
     const testcontainers = await openTestcontainers(bench)
     if ('absent' in testcontainers)
       return { P5: { ...(await inTurn({ ours }, { rounds: pairs, signal })), rival: testcontainers } }
-    let started: Started | undefined
-    const rival = {
-      run: async () => {
-        started = await testcontainers.start()
-      },
-      settle: async () => started?.remove(),
-    }
+    const rival = timedStart({ start: () => testcontainers.start(), end: (started) => started.remove() })
     return { P5: await inTurn({ ours, rival }, { rounds: pairs, signal }) }
   },
 }

@@ -1,7 +1,7 @@
 import { TOOLBOX } from '../bare-engine.ts'
 import { type Bench, labelsOf, type Measure } from '../bench.ts'
-import { inTurn } from '../in-turn.ts'
-import { SLEEP, startRelics, startWorkers } from '../residents.ts'
+import { inTurn, timedEnd } from '../in-turn.ts'
+import { endSession, SLEEP, startRelics, startWorkers } from '../residents.ts'
 import { docker } from '../rivals/docker-cli.ts'
 import { ratioAtMost } from '../row.ts'
 import { startService } from '../service.ts'
@@ -26,28 +26,23 @@ export const sessionCleanup: Measure = {
   async run(bench: Bench) {
     const { engine, pairs, signal } = bench
     await using service = await startService({ engine, signal })
-    const ours = {
-      prepare: async () => {
+    const ours = timedEnd({
+      start: async () => {
         await startRelics(service, OF_EACH, 'ends')
         await startWorkers(service, OF_EACH, 'ends-0')
       },
-      run: async () => {
-        const session = { session_id: 'ends-0', force: true }
-        const report = await service.post<{ containers_removed: number }>('/containers/cleanup/session', session)
+      end: async () => {
+        const report = await endSession(service, 'ends-0')
         if (report.containers_removed !== 2 * OF_EACH) throw new Error(`cleanup: ${JSON.stringify(report)}`)
       },
-    }
-    let made: { network: string; containers: string[] } | undefined
-    const rival = {
-      prepare: async () => {
-        made = await bareSession(bench)
+    })
+    const rival = timedEnd({
+      start: () => bareSession(bench),
+      end: async ({ network, containers }) => {
+        await docker(['rm', '-f', ...containers], { signal })
+        await docker(['network', 'rm', network], { signal })
       },
-      run: async () => {
-        if (made === undefined) return
-        await docker(['rm', '-f', ...made.containers], { signal })
-        await docker(['network', 'rm', made.network], { signal })
-      },
-    }
+    })
     return { P8: await inTurn({ ours, rival }, { rounds: Math.ceil(pairs / PAIRS_PER_ROUND), signal }) }
   },
 }

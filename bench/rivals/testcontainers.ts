@@ -4,7 +4,7 @@ import { engineAddress } from '../../scripts/engine-client.ts'
 import { HTTPD } from '../bare-engine.ts'
 import { type Bench, labelsOf } from '../bench.ts'
 
-export interface Started {
+interface Started {
   remove(): Promise<void>
 }
 

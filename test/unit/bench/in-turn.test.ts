@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { inTurn } from '../../../bench/in-turn.ts'
+import { inTurn, timedEnd, timedStart } from '../../../bench/in-turn.ts'
 
 describe('contenders by turns', () => {
   const signal = new AbortController().signal
@@ -24,6 +24,25 @@ describe('contenders by turns', () => {
     expect(values.counting).toEqual([3, 4, 5])
     expect(values.timed).toHaveLength(3)
     expect(values.timed.every((ms) => ms >= 0)).toBe(true)
+  })
+
+  it('make something anew in each round, of which the start or the end is timed', async () => {
+    const calls: string[] = []
+    let count = 0
+    const making = (name: string) => ({
+      start: async () => {
+        count += 1
+        calls.push(`${name} ${count} starts`)
+        return count
+      },
+      end: async (made: number) => void calls.push(`${name} ${made} ends`),
+    })
+    const contenders = { a: timedStart(making('a')), b: timedEnd(making('b')) }
+    await inTurn(contenders, { rounds: 1, warmUp: 1, signal })
+    const turn = (name: string, made: number) => [`${name} ${made} starts`, `${name} ${made} ends`]
+    expect(calls).toEqual([...turn('b', 1), ...turn('a', 2), ...turn('a', 3), ...turn('b', 4)])
+    expect(Object.keys(contenders.a)).toEqual(['run', 'settle'])
+    expect(Object.keys(contenders.b)).toEqual(['prepare', 'run'])
   })
 
   it('stop where they are told to', async () => {
