@@ -142,9 +142,9 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
     limits: config.workerLimits,
   })
   quotas.count(relics)
-  quotas.count(workers)
+  quotas.count(workers.lives)
   names.count(relics)
-  names.count(workers)
+  names.count(workers.lives)
   const execs = new ExecManager({ engine, store, workers, imageUsers, log })
   const files = new WorkerFiles({ engine, workers, log })
   const stats = new StatsManager({ known, streams, ownership: store.ownership })
@@ -163,7 +163,7 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
     quotas,
     log,
   })
-  const reaper = new SessionReaper({ store, sessions, tools, relics, workers, log })
+  const reaper = new SessionReaper({ store, sessions, tools, relics, workers: workers.lives, log })
   const retention = new Retention({
     store,
     images,
@@ -213,7 +213,7 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
       tools_queued: queue.waiting,
       tools_running: queue.running,
       relics: relics.count,
-      workers: workers.count,
+      workers: workers.lives.count,
     }),
 
     /** Takes over what an earlier process left, and begins the regular work. */

@@ -117,7 +117,7 @@ export class Reconciler {
       tools: liveTools.filter(({ id }) => !tools.isActive(id)),
       queued: queued.filter(({ id }) => !tools.isActive(id)),
       relics: liveRelics.filter(({ id }) => !relics.isLive(id)),
-      workers: liveWorkers.filter(({ id }) => !workers.isLive(id)),
+      workers: liveWorkers.filter(({ id }) => workers.lives.ofRecord(id) === undefined),
     }
     this.#records.note(Object.values(orphans).flatMap((entries) => entries.map(({ id }) => id)))
     const isOld = ({ id }: { id: string }) => this.#records.isOld(id, graceMs)
@@ -179,7 +179,7 @@ export class Reconciler {
       if ((await networks.containersOf(network)).length > 0) continue
       report.networks_removed += await attempt(`network ${network.name}`, () => networks.remove(network))
     }
-    if (!dryRun && !workers.any) await networks.removeIdleInternal(old)
+    if (!dryRun && !workers.lives.any) await networks.removeIdleInternal(old)
     for (const volume of volumes) {
       if (!old(keyOfVolume(volume)) || (await this.#isClaimedVolume(volume))) continue
       report.volumes_removed += await attempt(`volume ${volume.name}`, () => engine.volumes.remove(volume.name))
@@ -196,7 +196,8 @@ export class Reconciler {
       entry?.live === true && (entry.containerId === id || entry.nonce === owner.nonce)
     switch (owner.kind) {
       case 'worker':
-        if (workers.isLive(owner.id)) return workers.claims(owner.name ?? '', id, owner.nonce)
+        if (workers.lives.ofRecord(owner.id) !== undefined)
+          return workers.lives.claims(owner.name ?? '', id, owner.nonce)
         return isOf(await store.workers.get(owner.id))
       case 'relic':
         return relics.isLive(owner.id) || isOf(await store.relics.get(owner.id))

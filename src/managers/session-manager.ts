@@ -157,7 +157,7 @@ export class SessionManager {
       }),
     )
     const removing = relics.liveIn(sessionId).map((id) => attempt(`relic ${id}`, () => relics.remove(id, grace)))
-    const leaving = workers
+    const leaving = workers.lives
       .liveIn(sessionId)
       .map((id) => attempt(`worker ${id}`, () => workers.remove(id, { graceSeconds: grace })))
     await Promise.all([...cancelling, ...removing, ...leaving])
@@ -249,7 +249,7 @@ export class SessionManager {
       ...this.#settings(row),
       tools: { total: toolTotal, active: tools.activeIn(session_id).length },
       relics: { total: relicTotal, active: relics.liveIn(session_id).length },
-      workers: { total: workerTotal, active: workers.liveIn(session_id).length },
+      workers: { total: workerTotal, active: workers.lives.liveIn(session_id).length },
       network: networkView(network),
     }
   }

@@ -4,14 +4,14 @@ import type { RelicManager } from './relic-manager.ts'
 import { Rounds } from './rounds.ts'
 import type { SessionManager } from './session-manager.ts'
 import type { ToolManager } from './tool-manager.ts'
-import type { WorkerManager } from './worker-manager.ts'
+import type { WorkerLives } from './worker-lives.ts'
 
 export interface SessionReaperOptions {
   store: { sessions: Sessions }
   sessions: SessionManager
   tools: ToolManager
   relics: RelicManager
-  workers: WorkerManager
+  workers: WorkerLives
   log: Log
 }
 

@@ -111,7 +111,9 @@ export class WorkerHealthManager {
 
   /** Refreshes the workers that are not healthy, want it so, and run no command. */
   async refreshDue(): Promise<void> {
-    const due = this.#options.workers.running().filter(({ request }) => request.refresh_policy.action === 'refresh')
+    const due = this.#options.workers.lives
+      .running()
+      .filter(({ request }) => request.refresh_policy.action === 'refresh')
     await Promise.all(due.map((life) => this.#refreshIfDue(life)))
   }
 

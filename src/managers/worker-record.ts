@@ -1,9 +1,10 @@
 import { timestamp } from '../domain/common.ts'
 import type { Worker, WorkerStatus } from '../domain/worker.ts'
-import type { StartWorker } from '../domain/worker-spec.ts'
+import type { StartWorker, Workspace } from '../domain/worker-spec.ts'
 import type { ContainerState } from '../engine/engine.ts'
 import { AppError } from '../errors.ts'
 import { exitMeaning } from '../policy/exit-codes.ts'
+import { memoryBytes, WORKSPACE_FOLDER } from '../policy/worker-policy.ts'
 import type { Entry } from '../store/records.ts'
 import type { SpoolWriter } from '../store/spool-writer.ts'
 import type { Store } from '../store/store.ts'
@@ -81,4 +82,45 @@ export class WorkerRecord {
     if (status === wanted) return
     throw new AppError('conflict', `Worker "${worker_id}" is ${status}, not ${wanted}`)
   }
+}
+
+/** A worker before anything is made. */
+export function preparingWorker(request: StartWorker): Worker {
+  return {
+    worker_id: request.worker_id,
+    session_id: request.session_id ?? null,
+    task_id: request.task_id ?? null,
+    status: 'preparing',
+    failure: null,
+    exit_code: null,
+    exit_meaning: null,
+    image: request.image,
+    image_id: null,
+    container_id: null,
+    container_name: null,
+    workspace: { ...workspaceView(request.workspace), path: WORKSPACE_FOLDER },
+    user: null,
+    home: null,
+    network: { mode: request.network, id: null, name: null },
+    ports: {},
+    memory_limit_bytes: memoryBytes(request),
+    cpu_limit: request.cpu_limit,
+    pids_limit: request.pids_limit,
+    credentials: request.credentials,
+    restarts: 0,
+    refreshes: 0,
+    created_at: timestamp(),
+    started_at: null,
+    ready_at: null,
+    stopped_at: null,
+    refreshed_at: null,
+    labels: request.labels,
+  }
+}
+
+function workspaceView(workspace: Workspace | undefined): Pick<Worker['workspace'], 'kind' | 'source'> {
+  if (workspace === undefined) return { kind: 'none', source: null }
+  if ('host_path' in workspace) return { kind: 'host_path', source: workspace.host_path }
+  if ('volume' in workspace) return { kind: 'volume', source: workspace.volume }
+  return { kind: 'git_worktree', source: workspace.git_worktree.path }
 }
