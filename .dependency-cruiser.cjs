@@ -5,7 +5,7 @@
  */
 
 /** Known to every room, and know only each other. */
-const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'log-lines', 'sync-folder', 'version']
+const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'log-lines', 'side-by-side', 'sync-folder', 'version']
 
 /** What each room of src/ may import beside itself. */
 const ROOMS = {
@@ -31,6 +31,7 @@ const ROOMS = {
   failpoints: GROUND,
   labels: GROUND,
   'log-lines': GROUND,
+  'side-by-side': GROUND,
   'sync-folder': GROUND,
   version: GROUND,
 }

@@ -12,6 +12,7 @@ import {
   ownedBy,
 } from '../labels.ts'
 import type { ContainerPlan } from '../policy/container-policy.ts'
+import { sideBySide } from '../side-by-side.ts'
 import { HostMounts } from './host-mounts.ts'
 import type { Log } from './log.ts'
 
@@ -43,6 +44,7 @@ const REMOVE_TRIES = 4
 /** How long the engine may take to tell of a removal. */
 const TOLD_WITHIN_MS = 60_000
 const REMOVE_PAUSE_MS = 250
+const INSPECTED_AT_ONCE = 8
 /** How long a removal waits for an engine that is away; then it is left to the reconciler. */
 const AWAY_MS = 60_000
 
@@ -154,8 +156,10 @@ export class DockerManager {
 
   /** At boot, before anything is made: what containers of earlier processes hold of the host, by the engine's word. */
   async takeStock(): Promise<void> {
-    for (const { id, owner } of await this.list()) {
-      const state = await this.#stateOf(id)
+    const containers = await this.list()
+    const states = await sideBySide(containers, INSPECTED_AT_ONCE, ({ id }) => this.#stateOf(id))
+    for (const [index, { id, owner }] of containers.entries()) {
+      const state = states[index]
       // A run that has ended is never started again.
       if (state === undefined || (owner.kind === 'tool' && state.finishedAt !== undefined)) continue
       const binds = state.mounts

@@ -1,5 +1,6 @@
 import { type FileHandle, mkdir, open, readdir, rm, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
+import { sideBySide } from '../side-by-side.ts'
 import {
   countsBehind,
   decodeHeader,
@@ -14,6 +15,8 @@ import {
 import { DEFAULT_BOUNDS, type SpoolBounds, SpoolWriter } from './spool-writer.ts'
 
 const READ_BYTES = 256 * 1024
+/** Folders that are looked through at once: a process may have only so many open. */
+const SIZED_AT_ONCE = 16
 
 export interface ReadOptions {
   /** Id of the last record that is known; from the beginning where absent. */
@@ -108,7 +111,7 @@ export class Spools {
   /** What each spool takes on disk, the longest untouched first. */
   async sizes(): Promise<{ id: string; bytes: number }[]> {
     const ids = await readdir(this.#folder).catch(() => [])
-    const sizes = await Promise.all(ids.map((id) => this.#size(id)))
+    const sizes = await sideBySide(ids, SIZED_AT_ONCE, (id) => this.#size(id))
     return sizes.flatMap((size) => size ?? []).toSorted((a, b) => a.at - b.at)
   }
 
