@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import helmet from '@fastify/helmet'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { SessionTokenDesk } from './access/session-tokens.ts'
@@ -20,6 +19,7 @@ import { rateLimits } from './plugins/rate-limits.ts'
 import { requestBounds } from './plugins/request-bounds.ts'
 import { RequestLog } from './plugins/request-log.ts'
 import { revocation } from './plugins/revocation.ts'
+import { securityHeaders } from './plugins/security-headers.ts'
 import { streamBounds } from './plugins/stream-bounds.ts'
 import { isWebSocket, webSockets } from './plugins/web-sockets.ts'
 import { type CleanupRoutesOptions, cleanupRoutes } from './routes/cleanup.ts'
@@ -153,7 +153,7 @@ export async function buildApp({
     done()
   })
 
-  await app.register(helmet, { contentSecurityPolicy: false, strictTransportSecurity: false })
+  await app.register(securityHeaders)
   await app.register(problemDetails)
   await app.register(connectionBounds, { connections })
   await app.register(webSockets)
