@@ -1,5 +1,4 @@
 import { once } from 'node:events'
-import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod'
@@ -17,7 +16,7 @@ import { openapi } from './plugins/openapi.ts'
 import { answerFrameworkError, problemDetails } from './plugins/problems.ts'
 import { rateLimits } from './plugins/rate-limits.ts'
 import { requestBounds } from './plugins/request-bounds.ts'
-import { RequestLog } from './plugins/request-log.ts'
+import { withRequestLogs } from './plugins/request-log.ts'
 import { revocation } from './plugins/revocation.ts'
 import { securityHeaders } from './plugins/security-headers.ts'
 import { streamBounds } from './plugins/stream-bounds.ts'
@@ -93,8 +92,7 @@ export async function buildApp({
   const limits = { ...DEFAULT_HTTP_LIMITS, ...httpLimits }
   const connections = new Connections(limits)
   const app = Fastify({
-    loggerInstance: log,
-    childLoggerFactory: (parent, bindings, options) => new RequestLog(parent, bindings, options),
+    loggerInstance: withRequestLogs(log),
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     bodyLimit: BODY_BYTES,
     http: {
@@ -122,24 +120,20 @@ export async function buildApp({
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
 
-  const answering = new Set<ServerResponse>()
   app.addHook('onRequest', (request, reply, done) => {
-    const { raw } = reply
     reply.header('x-request-id', request.id)
     // Each plugin that follows a call listens for its end.
-    raw.setMaxListeners(CALL_LISTENERS)
-    answering.add(raw)
-    raw.once('close', () => answering.delete(raw))
+    reply.raw.setMaxListeners(CALL_LISTENERS)
     done()
   })
   app.addHook('preClose', async () => {
     // Streams would go on for ever; answers that are under way get a moment to arrive.
     closing.abort()
-    const answered = [...answering].map((response) => once(response, 'close'))
+    const answered = connections.answering.map((response) => once(response, 'close'))
     await Promise.race([Promise.all(answered), sleep(LAST_ANSWERS_MS, undefined, { ref: false })])
   })
   app.addHook('onResponse', (request, reply, done) => {
-    app.log.info(
+    log.info(
       {
         event: 'request.finished',
         request_id: request.id,

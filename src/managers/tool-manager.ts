@@ -138,8 +138,8 @@ export class ToolManager {
   }
 
   /** A run that has ended and will not change, as JSON; undefined for one that may, and where there is none. */
-  async endedJson(id: string): Promise<string | undefined> {
-    return this.isActive(id) ? undefined : this.#options.store.tools.endedJson(id)
+  endedJson(id: string): Promise<string | undefined> {
+    return this.isActive(id) ? Promise.resolve(undefined) : this.#options.store.tools.endedJson(id)
   }
 
   /** Resolves with the ended run; with the run as it is where the service stops before its end. */

@@ -32,6 +32,11 @@ export class Connections {
     return this.#idle.size + this.#busy.size
   }
 
+  /** What is being answered. */
+  get answering(): ServerResponse[] {
+    return [...this.#busy.values()].flatMap((responses) => [...responses])
+  }
+
   /** Watches over a server that does not listen yet. */
   watch(server: Server): void {
     server.on('connection', (socket: Socket) => this.#take(socket))
@@ -84,7 +89,8 @@ export class Connections {
     this.#idle.delete(socket)
     const answering = this.#busy.get(socket) ?? new Set()
     this.#busy.set(socket, answering.add(response))
-    response.once('close', () => {
+    // It closes once; `once` would cost an object and a removal for each answer.
+    response.on('close', () => {
       answering.delete(response)
       if (answering.size > 0 || !this.#busy.delete(socket) || socket.destroyed) return
       this.#idle.add(socket)

@@ -3,8 +3,17 @@ import type { FastifyBaseLogger } from 'fastify'
 type Line = Parameters<FastifyBaseLogger['info']>
 type Child = Parameters<FastifyBaseLogger['child']>
 
+/**
+ * A log whose children are such as below. Fastify makes one for each request, and would look each over
+ * again for its methods where it came from a factory.
+ */
+export function withRequestLogs(log: FastifyBaseLogger): FastifyBaseLogger {
+  const child = (...child: Child) => new RequestLog(log, ...child)
+  return Object.assign(Object.create(log) as FastifyBaseLogger, { child })
+}
+
 /** The log of one request, which is made where somebody writes to it: few do. */
-export class RequestLog implements FastifyBaseLogger {
+class RequestLog implements FastifyBaseLogger {
   readonly #parent: FastifyBaseLogger
   readonly #child: Child
   #made: FastifyBaseLogger | undefined

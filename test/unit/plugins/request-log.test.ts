@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { expect, it } from 'vitest'
-import { RequestLog } from '../../../src/plugins/request-log.ts'
+import { withRequestLogs } from '../../../src/plugins/request-log.ts'
 
 it('writes every level with what is bound, and makes a child of the log only then', () => {
   const lines: Record<string, unknown>[] = []
@@ -15,7 +15,7 @@ it('writes every level with what is bound, and makes a child of the log only the
       return parent.child(...args)
     },
   })
-  const log = new RequestLog(counting, { request_id: 'r1' })
+  const log = withRequestLogs(counting).child({ request_id: 'r1' })
   expect([made, log.level]).toEqual([0, 'trace'])
   for (const level of ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const)
     log[level]({ event: level }, 'said')
