@@ -5,6 +5,7 @@ import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fas
 import type { SessionTokenDesk } from './access/session-tokens.ts'
 import type { HealthManager } from './managers/health-manager.ts'
 import { type Authenticator, access, type Owners } from './plugins/access.ts'
+import { answersTogether } from './plugins/answers-together.ts'
 import { type AuditOptions, audit } from './plugins/audit.ts'
 import { Connections, connectionBounds } from './plugins/connections.ts'
 import { type DurableAnswersOptions, durableAnswers } from './plugins/durable-answers.ts'
@@ -160,6 +161,7 @@ export async function buildApp({
   await app.register(jsonBody)
   await app.register(streamBounds, { limits, callerOf: ({ caller, ip }) => caller.tokenId ?? caller.keyId ?? ip })
   await app.register(durableAnswers, { synced: services.synced })
+  await app.register(answersTogether)
   await app.register(openapi)
   await app.register(metrics, { counts: services.counts })
 
