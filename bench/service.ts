@@ -188,8 +188,10 @@ function startOptions(): { flags: string[]; main: string; environment: NodeJS.Pr
   const words = manifest.scripts.start.split(' ')
   const node = words.indexOf('node')
   const variables = words.slice(0, node).map((word) => word.split('=') as [string, string])
-  // They are paths in the checkout.
-  const environment = Object.fromEntries(variables.map(([name, value]) => [name, join(ROOT, value)]))
+  // What begins with a dot is a path in the checkout.
+  const environment = Object.fromEntries(
+    variables.map(([name, value]) => [name, value.startsWith('.') ? join(ROOT, value) : value]),
+  )
   return { flags: words.slice(node + 1, -1), main: join(ROOT, words.at(-1) ?? ''), environment }
 }
 
