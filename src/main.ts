@@ -26,10 +26,13 @@ async function main(): Promise<void> {
   const log = pino(form, new LogLines(process.stdout))
   // Whoever read the log may be gone. pino's own destination retries for ever then, also at the exit.
   process.stdout.on('error', () => {})
-  const { engine, engineInfo } = await connect(config)
+  // One waits for a socket, the other for a disk.
+  const [{ engine, engineInfo }, store] = await Promise.all([
+    connect(config),
+    Store.open(config.dataDir, { onCorrupt: endFor }),
+  ])
   requireRuntimes(config.profiles, engineInfo)
   for (const warning of engineWarnings(engineInfo)) log.warn({ event: 'engine.warning' }, warning)
-  const store = await Store.open(config.dataDir, { onCorrupt: endFor })
   const hostPaths = await HostPaths.detect(engine.containers)
   const services = buildServices({ config, engine, engineInfo, store, hostPaths, log })
   const keys = await openKeys(config, store, log)
