@@ -155,6 +155,8 @@ export class WorkerRunner {
     const { containerId, name } = this.#record.entry
     log.error({ event: 'worker.breach', worker_id: name }, 'a worker reached for git of the host and is ended')
     this.interrupt('stopped')
+    // Its end is no reason to start it again.
+    this.#wanted = 'stopped'
     if (containerId !== null) await engine.containers.kill(containerId).catch(() => false)
     this.#onBreach()
   }
