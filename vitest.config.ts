@@ -3,6 +3,11 @@ import { defineConfig } from 'vitest/config'
 /** Seconds in milliseconds. */
 const seconds = (count: number) => count * 1_000
 
+/** End-to-end tests that take longest, which `npm test` leaves to `npm run test:long`. */
+const LONG = ['corrupt-store', 'image', 'restart', 'worker-care', 'worker-workspaces'].map(
+  (name) => `test/e2e/${name}.test.ts`,
+)
+
 /**
  * Four kinds of test, from pure functions to the service over HTTP. All but the first need a
  * container engine and the images of images/test, which `scripts/setup.sh test` provides.
@@ -28,7 +33,8 @@ export default defineConfig({
       },
       onEngine('contract', seconds(30)),
       onEngine('integration', seconds(60)),
-      onEngine('e2e', seconds(60)),
+      onEngine('e2e', seconds(60), { exclude: LONG }),
+      onEngine('long', seconds(60), { include: LONG }),
     ],
   },
 })
@@ -37,12 +43,17 @@ export default defineConfig({
  * A project whose tests run containers. They mostly wait for the engine, so three files run side by side,
  * each with services, ports and networks of its own; the engine does about four starts at once on two cores.
  */
-function onEngine(name: string, timeout: number) {
+function onEngine(
+  name: string,
+  timeout: number,
+  { include = [`test/${name}/**/*.test.ts`], exclude = [] }: { include?: string[]; exclude?: string[] } = {},
+) {
   return {
     extends: true as const,
     test: {
       name,
-      include: [`test/${name}/**/*.test.ts`],
+      include,
+      exclude,
       globalSetup: ['test/fixtures/require-engine.ts'],
       testTimeout: timeout,
       hookTimeout: timeout,

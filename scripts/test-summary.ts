@@ -1,26 +1,32 @@
 /**
  * The end of .ci/run: what failed, by name and with the first lines of why, and last `N passed, N failed`,
- * from the reports that vitest left. The arguments name the checks that failed beside `npm test`; each
+ * from the reports that vitest left. The arguments name the checks that failed beside the counted tests; each
  * counts as one failure, whatever tests of a suite of its own were behind it. A test that failed, and
  * passed when its file was run again alone, is named as unsteady and counts as passed. A skipped test has
  * not passed, and a run in which nothing passed has failed.
  */
 import { againPath, failedFiles, readReport, type TestFile, type TestReport } from './vitest-report.ts'
 
-/** Of `npm test`, whose tests are counted, and of the suites that are checks beside it. */
-const COUNTED = '.cache/vitest.json'
-const REPORTS = [COUNTED, '.cache/vitest-faults.json', '.cache/vitest-security.json']
+/** Of `npm test` and `npm run test:long`, whose tests are counted, and of the suites that are checks beside them. */
+const COUNTED = ['.cache/vitest.json', '.cache/vitest-long.json']
+const REPORTS = [...COUNTED, '.cache/vitest-faults.json', '.cache/vitest-security.json']
 const LINES_OF_WHY = 12
 
 const failedChecks = process.argv.slice(2)
 for (const name of failedChecks) console.log(`FAILED check: ${name}`)
 for (const path of REPORTS) tellFailures(path)
 
-const report = readReport(COUNTED)
-const steadied = report === undefined ? 0 : passedAgain(COUNTED, report)
-const passed = (report?.numPassedTests ?? 0) + steadied
-const skipped = (report?.numPendingTests ?? 0) + (report?.numTodoTests ?? 0)
-const failed = (report === undefined ? 0 : failures(report) - steadied) + failedChecks.length
+let passed = 0
+let skipped = 0
+let failed = failedChecks.length
+for (const path of COUNTED) {
+  const report = readReport(path)
+  if (report === undefined) continue
+  const steadied = passedAgain(path, report)
+  passed += report.numPassedTests + steadied
+  skipped += report.numPendingTests + report.numTodoTests
+  failed += failures(report) - steadied
+}
 const total = Math.max(failed, passed === 0 ? 1 : 0)
 
 console.log(`${passed} passed, ${total} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
