@@ -1,6 +1,8 @@
-/** What `npm run build` makes of the sources and their packages: a file for the service and one for each command. */
+/** What `npm run build` makes of the sources and their packages: one file for the service, some for its commands. */
 import { join } from 'node:path'
-import { defineConfig, type Plugin } from 'rolldown'
+import { defineConfig, type OutputOptions, type Plugin, type RolldownOptions } from 'rolldown'
+
+const stand = (name: string) => join(import.meta.dirname, 'scripts/build', name)
 
 /** What dockerode loads for engines behind SSH and for BuildKit's sessions: a fifth of all modules, and never used. */
 const NEVER_USED = ['ssh2', '@grpc/grpc-js', '@grpc/proto-loader', 'protobufjs']
@@ -13,30 +15,37 @@ const ascii: Plugin = {
   },
 }
 
-export default defineConfig({
-  input: { main: 'src/main.ts', 'cli/keys': 'src/cli/keys.ts', 'cli/audit': 'src/cli/audit.ts' },
+const shared: RolldownOptions = {
   platform: 'node',
   resolve: {
     alias: {
-      ...Object.fromEntries(NEVER_USED.map((name) => [name, join(import.meta.dirname, 'scripts/build/absent.cjs')])),
-      undici: join(import.meta.dirname, 'scripts/build/undici-pool.cjs'),
-      'node:http': join(import.meta.dirname, 'scripts/build/http.cjs'),
-      http: join(import.meta.dirname, 'scripts/build/http.cjs'),
+      ...Object.fromEntries(NEVER_USED.map((name) => [name, stand('absent.cjs')])),
+      undici: stand('undici-pool.cjs'),
+      'node:http': stand('http.cjs'),
+      http: stand('http.cjs'),
     },
   },
   plugins: [ascii],
-  output: {
-    dir: 'dist',
-    cleanDir: true,
-    format: 'esm',
-    entryFileNames: '[name].js',
-    // Beside main.js: what looks for package.json looks in the folder above.
-    chunkFileNames: '[name]-[hash].js',
-    // A line of a stack can be read; what is left out are remarks, but for licences.
-    comments: { annotation: false, jsdoc: false, legal: true },
-    sourcemap: true,
+}
+
+const output: OutputOptions = {
+  dir: 'dist',
+  format: 'esm',
+  entryFileNames: '[name].js',
+  // A line of a stack can be read; what is left out are remarks, but for licences.
+  comments: { annotation: false, jsdoc: false, legal: true },
+  sourcemap: true,
+}
+
+export default defineConfig([
+  {
+    ...shared,
+    input: { 'cli/keys': 'src/cli/keys.ts', 'cli/audit': 'src/cli/audit.ts' },
+    output: { ...output, cleanDir: true, chunkFileNames: 'cli/[name]-[hash].js' },
   },
-})
+  // A service that runs on loads nothing more: a later build may replace its file.
+  { ...shared, input: { main: 'src/main.ts' }, output: { ...output, codeSplitting: false } },
+])
 
 /** With comments gone, what is not ASCII is within strings, templates and regular expressions. */
 function escaped(code: string): string {

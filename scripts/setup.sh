@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes this checkout ready: `setup.sh start` for `npm start`, `test` for `npm test`, `bench` for `npm run bench`.
 #
-# Packages in step with the lock file, a build in step with the sources, a container engine that answers,
-# the images that are needed.
+# Packages in step with the lock file, a container engine that answers, the images that are needed, a build
+# in step with the sources.
 # Each step does nothing where nothing is to do, says in one line what it does, and where it cannot,
 # says what would help and ends with status 1. npm calls it before all three.
 set -euo pipefail

@@ -26,11 +26,13 @@ async function main(): Promise<void> {
   const log = pino(form, new LogLines(process.stdout))
   // Whoever read the log may be gone. pino's own destination retries for ever then, also at the exit.
   process.stdout.on('error', () => {})
-  // One waits for a socket, the other for a disk.
-  const [{ engine, engineInfo }, store] = await Promise.all([
+  // One waits for a socket, the other for a disk; where one fails, the other is not cut off.
+  const [connected, opened] = await Promise.allSettled([
     connect(config),
     Store.open(config.dataDir, { onCorrupt: endFor }),
   ])
+  const { engine, engineInfo } = fulfilled(connected)
+  const store = fulfilled(opened)
   requireRuntimes(config.profiles, engineInfo)
   for (const warning of engineWarnings(engineInfo)) log.warn({ event: 'engine.warning' }, warning)
   const hostPaths = await HostPaths.detect(engine.containers)
@@ -65,6 +67,11 @@ async function main(): Promise<void> {
     'started',
   )
   if (config.greeting) greet(address, config)
+}
+
+function fulfilled<T>(settled: PromiseSettledResult<T>): T {
+  if (settled.status === 'rejected') throw settled.reason
+  return settled.value
 }
 
 /**

@@ -10,7 +10,7 @@ export async function sideBySide<T, R>(
   const results: R[] = []
   const waiting = items.entries()
   let hasFailed = false
-  const worker = async () => {
+  const lane = async () => {
     for (const [index, item] of waiting) {
       if (hasFailed) return
       try {
@@ -21,6 +21,6 @@ export async function sideBySide<T, R>(
       }
     }
   }
-  await Promise.all(Array.from({ length: Math.min(atMost, items.length) }, worker))
+  await Promise.all(Array.from({ length: Math.min(atMost, items.length) }, lane))
   return results
 }

@@ -1,4 +1,4 @@
-import { bestConcurrency } from '../at-best.ts'
+import { bestConcurrency, millisecondsOf, PROBE_RUNS } from '../at-best.ts'
 import type { Bench, Measure } from '../bench.ts'
 import { inTurn } from '../in-turn.ts'
 import { COLD } from '../pool.ts'
@@ -10,7 +10,6 @@ import { atOnce, gone, greet } from '../tool-runs.ts'
 const RUNS = 50
 /** More than run at once: there is always one that waits. */
 const CALLERS = 32
-const PROBE_RUNS = 16
 const PAIRS_PER_ROUND = 4
 
 /** Runs a second, without an end: until the last container of a window is gone. */
@@ -32,7 +31,7 @@ export const sustainedRuns: Measure = {
       gone(engine, await atOnce(count, CALLERS, () => greet(service)))
     const concurrency = await bestConcurrency(async (candidate) => {
       await using service = await startService({ engine, signal, environment: running(candidate) })
-      await runs(service, PROBE_RUNS)
+      return millisecondsOf(() => runs(service, PROBE_RUNS))
     })
     await using service = await startService({ engine, signal, environment: running(concurrency) })
     const ours = () => runs(service, RUNS)
@@ -49,7 +48,5 @@ function running(atOnce: number): Record<string, string> {
 }
 
 async function rateOf(work: () => Promise<void>): Promise<number> {
-  const began = performance.now()
-  await work()
-  return RUNS / ((performance.now() - began) / 1000)
+  return RUNS / ((await millisecondsOf(work)) / 1000)
 }

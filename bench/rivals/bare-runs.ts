@@ -1,16 +1,14 @@
 /** Runs by bare engine calls, several at once, as many as the engine does best with. */
-import { bestConcurrency } from '../at-best.ts'
+import { bestConcurrency, millisecondsOf, PROBE_RUNS } from '../at-best.ts'
 import { type Bench, labelsOf } from '../bench.ts'
 import { atOnce } from '../tool-runs.ts'
 
 export const BARE_RUNS = 'bare engine calls, as many at once as is best'
 
-const PROBE_RUNS = 16
-
 /** So many runs, again and again, and what is to be said of them. */
 export async function bareRunsAtBest(bench: Bench, count: number): Promise<{ run(): Promise<void>; note: string }> {
   const concurrency = await bench.once('best concurrency of bare runs', () =>
-    bestConcurrency((concurrency) => bareRuns(bench, PROBE_RUNS, concurrency)),
+    bestConcurrency((concurrency) => millisecondsOf(() => bareRuns(bench, PROBE_RUNS, concurrency))),
   )
   return {
     run: () => bareRuns(bench, count, concurrency),

@@ -11,7 +11,7 @@ export interface StartingTool {
   readonly request: ExecuteTool
   readonly record: ToolRecord
   readonly attempt: ToolAttempt
-  readonly process: ToolProcess
+  readonly toolProcess: ToolProcess
 }
 
 /** The attempt that a run is at: what is made for it bears the attempt's nonce, and goes where it is given up. */

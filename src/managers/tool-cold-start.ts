@@ -46,12 +46,12 @@ export class ColdStart {
   }
 
   async #prepare(): Promise<PreparedTool> {
-    const { attempt, process, record, request } = this.#tool
+    const { attempt, toolProcess, record, request } = this.#tool
     // Stored before anything is made: what is queued in the store is taken for never begun.
-    await record.insist({ status: 'preparing' }, process.signal)
+    await record.insist({ status: 'preparing' }, toolProcess.signal)
     this.#deps.store.sync()
     const began = performance.now()
-    const prepared = await prepareTool(this.#deps, request, this.#decision, record.entry, process.signal)
+    const prepared = await prepareTool(this.#deps, request, this.#decision, record.entry, toolProcess.signal)
     attempt.volumes = prepared.ownVolumes
     failpoint('tool.prepared')
     record.timed('image_ms', began)
@@ -66,7 +66,7 @@ export class ColdStart {
   }
 
   async #start(prepared: PreparedTool): Promise<Outcome> {
-    const { attempt, process, record, request } = this.#tool
+    const { attempt, toolProcess, record, request } = this.#tool
     const { collector, docker, engine, volumes } = this.#deps
     const { image, folders } = prepared
     const began = performance.now()
@@ -82,16 +82,16 @@ export class ColdStart {
     let attachment: Attachment | undefined
     try {
       const [attached, before] = await Promise.all([
-        engine.containers.attach(containerId, { stdin: request.stdin !== undefined, signal: process.detached }),
+        engine.containers.attach(containerId, { stdin: request.stdin !== undefined, signal: toolProcess.detached }),
         collector.outputBefore(containerId),
       ])
       attachment = attached
       failpoint('tool.attached')
-      await placeInputFiles(engine.containers, containerId, folders, process.signal)
+      await placeInputFiles(engine.containers, containerId, folders, toolProcess.signal)
       // An input file in /output changes it before the tool does.
       const reference = folders.files.length === 0 ? before : await collector.outputBefore(containerId)
       record.timed('create_ms', began)
-      process.signal.throwIfAborted()
+      toolProcess.signal.throwIfAborted()
       failpoint('tool.filled')
       // What it mounts of the host is claimed since it was made: nobody moves it from here on.
       await volumes.requireInPlace(prepared.mounts.filter(({ type }) => type === 'bind'))
@@ -107,7 +107,7 @@ export class ColdStart {
     image: ResolvedImage,
     before: PathStat | undefined,
   ): Promise<Outcome> {
-    const { attempt, process, record, request } = this.#tool
+    const { attempt, toolProcess, record, request } = this.#tool
     const began = performance.now()
     attempt.startAsked = true
     const answered = await this.#startContainer(containerId)
@@ -122,14 +122,16 @@ export class ColdStart {
       })
       attachment.stdin.end(request.stdin)
     }
-    return (await process.follow({ attachment, image, startedAt, before, answered })) as Outcome
+    const outcome = await toolProcess.follow({ attachment, image, startedAt, before, answered })
+    if (outcome === undefined) throw new Error('A container that was never parked ended as one that was told nothing')
+    return outcome
   }
 
   /** False where the engine's answer was missing at first. */
   async #startContainer(containerId: string): Promise<boolean> {
-    const { process, request } = this.#tool
+    const { toolProcess, request } = this.#tool
     const { engine } = this.#deps
-    if (request.stdin === undefined) return startOnce(engine, containerId, process.signal)
+    if (request.stdin === undefined) return startOnce(engine, containerId, toolProcess.signal)
     // Its stdin would be lost with the connection: it is not looked for again.
     await engine.containers.start(containerId)
     return true

@@ -118,7 +118,7 @@ export class ToolExecution {
 
   /** In a parked container where one waits that fits, in one of its own otherwise, and anew where the engine was away. */
   async #begin(decision: ToolDecision): Promise<Outcome> {
-    const tool = { request: this.#request, record: this.#record, attempt: this.#attempt, process: this.#process }
+    const tool = { request: this.#request, record: this.#record, attempt: this.#attempt, toolProcess: this.#process }
     const warm = new WarmStart(this.#deps, tool, decision.profile)
     const cold = new ColdStart(this.#deps, tool, decision)
     try {

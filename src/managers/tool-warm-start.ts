@@ -35,7 +35,7 @@ export class WarmStart {
    * ended before it had all of the hand-off, so that the tool has not run.
    */
   async run(): Promise<Outcome | undefined> {
-    const { attempt, process, record, request } = this.#tool
+    const { attempt, toolProcess, record, request } = this.#tool
     const { log, pool } = this.#deps
     const began = performance.now()
     const place = await placeFor(this.#deps, request, this.#profile, record.entry)
@@ -47,7 +47,7 @@ export class WarmStart {
       return await this.#handOver(container, place.image)
     } catch (error) {
       // Whoever made it wait, or whatever was to be told to it, the run has not begun.
-      if (attempt.startAsked || process.endReason !== undefined || isEngineFault(error, 'unavailable', 'deadline'))
+      if (attempt.startAsked || toolProcess.endReason !== undefined || isEngineFault(error, 'unavailable', 'deadline'))
         throw error
       log.warn(
         { event: 'tool.not_handed_over', execution_id: record.entry.id, error: messageOf(error) },
@@ -65,20 +65,20 @@ export class WarmStart {
   }
 
   async #handOver(container: ParkedContainer, image: ResolvedImage): Promise<Outcome | undefined> {
-    const { attempt, process, record, request } = this.#tool
+    const { attempt, toolProcess, record, request } = this.#tool
     const { entry } = record
     const { containerId, attachment } = container
     this.#deps.docker.handOver(containerId, container.id, attempt.owner)
     attempt.volumes = container.volumes
     entry.view.warm = true
     // Stored before it is told anything: a next start of the service finds the container by it.
-    await record.insist({ status: 'preparing' }, process.signal, containerId)
+    await record.insist({ status: 'preparing' }, toolProcess.signal, containerId)
     failpoint('pool.taken')
     try {
       const created = performance.now()
-      const before = await fitOut(this.#deps, container, request, process.signal)
+      const before = await fitOut(this.#deps, container, request, toolProcess.signal)
       record.timed('create_ms', created)
-      process.signal.throwIfAborted()
+      toolProcess.signal.throwIfAborted()
       const started = performance.now()
       container.handOver(handOffOf(request, entry.id, image), image)
       attempt.startAsked = true
@@ -87,7 +87,7 @@ export class WarmStart {
       const startedAt = new Date()
       record.timed('start_ms', started)
       rename(this.#deps, containerId, entry)
-      const outcome = await process.follow({ attachment, image, startedAt, before })
+      const outcome = await toolProcess.follow({ attachment, image, startedAt, before })
       if (outcome !== undefined) return outcome
       attempt.startAsked = false
       this.#wasHandedOver = true

@@ -8,6 +8,10 @@ import fp from 'fastify-plugin'
 /** So many do not wait for more: under load a turn is long. */
 const MOST = 16
 
+function isStream(payload: unknown): boolean {
+  return typeof payload === 'object' && payload !== null && !Buffer.isBuffer(payload)
+}
+
 /** Register it behind whatever else holds an answer back. */
 export const answersTogether = fp(async (app) => {
   let ready: (() => void)[] = []
@@ -19,6 +23,8 @@ export const answersTogether = fp(async (app) => {
     for (const answer of answers) answer()
   }
   app.addHook('onSend', (_request, _reply, payload, done) => {
+    // Nobody listens yet to a stream that breaks.
+    if (isStream(payload)) return done(null, payload)
     ready.push(() => {
       try {
         done(null, payload)

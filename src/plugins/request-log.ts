@@ -12,7 +12,7 @@ export function withRequestLogs(log: FastifyBaseLogger): FastifyBaseLogger {
   return Object.assign(Object.create(log) as FastifyBaseLogger, { child })
 }
 
-/** The log of one request, which is made where somebody writes to it: few do. */
+/** The log of one request, and that of the app above them: each is made where somebody writes to it, which few do. */
 class RequestLog implements FastifyBaseLogger {
   readonly #parent: FastifyBaseLogger
   readonly #child: Child
@@ -61,6 +61,6 @@ class RequestLog implements FastifyBaseLogger {
   }
 
   child(...child: Child): FastifyBaseLogger {
-    return this.#log.child(...child)
+    return new RequestLog(this.#log, ...child)
   }
 }

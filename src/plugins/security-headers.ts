@@ -4,7 +4,7 @@ import { Socket } from 'node:net'
 import fp from 'fastify-plugin'
 import helmet from 'helmet'
 
-/** On every answer, refusals too. Register it before whoever refuses. */
+/** On every answer of a route and on refusals; not on what is no request. Register it before whoever refuses. */
 export const securityHeaders = fp(async (app) => {
   const headers = helmetHeaders()
   app.addHook('onRequest', (_request, reply, done) => {

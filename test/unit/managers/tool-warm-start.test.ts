@@ -74,7 +74,11 @@ beforeEach(() => {
     pool: { isOn: true, take: () => (waits ? parked : undefined), ended },
     log: pino({ level: 'silent' }),
   } as unknown as WarmStartDeps
-  warm = new WarmStart(deps, { request: REQUEST, record, attempt, process: process as unknown as ToolProcess }, STRICT)
+  warm = new WarmStart(
+    deps,
+    { request: REQUEST, record, attempt, toolProcess: process as unknown as ToolProcess },
+    STRICT,
+  )
 })
 
 /** Nothing of the run was begun: another attempt finds it as this one did. */

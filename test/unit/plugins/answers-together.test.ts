@@ -1,3 +1,4 @@
+import { createReadStream } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import Fastify from 'fastify'
 import { expect, it } from 'vitest'
@@ -18,6 +19,7 @@ async function service() {
   tells('sent')
   app.get<{ Params: { name: string } }>('/:name', async ({ params: { name } }, reply) => {
     if (name === 'unsendable') reply.header('x-bad', 'two\nlines')
+    if (name === 'missing') return reply.send(createReadStream('/nowhere/at/all'))
     return name
   })
   await app.ready()
@@ -47,4 +49,11 @@ it('answers 500 for one that cannot be sent, and the others as ever', async () =
   expect(answers.map(({ statusCode }) => statusCode)).toEqual([200, 500, 200])
   await nextTurn()
   expect((await app.ask('later')).body).toBe('later')
+})
+
+it('holds no stream back, which may break before anybody listens to it', async () => {
+  await using app = await service()
+  const answers = await Promise.all([app.ask('a'), app.ask('missing'), app.ask('b')])
+  expect(answers.map(({ statusCode }) => statusCode)).toEqual([200, 500, 200])
+  expect(app.told.indexOf('missing is sent')).toBe(app.told.indexOf('missing is ready') + 1)
 })

@@ -1,3 +1,4 @@
+import Fastify from 'fastify'
 import { pino } from 'pino'
 import { expect, it } from 'vitest'
 import { withRequestLogs } from '../../../src/plugins/request-log.ts'
@@ -30,4 +31,28 @@ it('writes every level with what is bound, and makes a child of the log only the
     })),
     { level: 30, request_id: 'r1', more: true, msg: 'child' },
   ])
+})
+
+it('makes nothing for a request of Fastify in which nobody writes', async () => {
+  const parent = pino({ level: 'silent' })
+  let made = 0
+  const counting = Object.assign(Object.create(parent) as typeof parent, {
+    child: (...args: Parameters<typeof parent.child>) => {
+      made += 1
+      return parent.child(...args)
+    },
+  })
+  await using app = Fastify({ loggerInstance: withRequestLogs(counting), disableRequestLogging: true })
+  app.get('/:what', async (request) => {
+    if ((request.params as { what: string }).what === 'loud') request.log.info('said')
+    return 'done'
+  })
+  const ask = async (path: string) => expect((await app.inject(path)).body).toBe('done')
+  // The log of the app itself is made with the first.
+  await ask('/quiet')
+  const before = made
+  for (let again = 0; again < 3; again++) await ask('/quiet')
+  expect(made).toBe(before)
+  await ask('/loud')
+  expect(made).toBe(before + 1)
 })
