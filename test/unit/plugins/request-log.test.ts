@@ -1,4 +1,4 @@
-import Fastify from 'fastify'
+import Fastify, { type FastifyBaseLogger } from 'fastify'
 import { pino } from 'pino'
 import { expect, it } from 'vitest'
 import { withRequestLogs } from '../../../src/plugins/request-log.ts'
@@ -34,15 +34,18 @@ it('writes every level with what is bound, and makes a child of the log only the
 })
 
 it('makes nothing for a request of Fastify in which nobody writes', async () => {
-  const parent = pino({ level: 'silent' })
   let made = 0
-  const counting = Object.assign(Object.create(parent) as typeof parent, {
-    child: (...args: Parameters<typeof parent.child>) => {
-      made += 1
-      return parent.child(...args)
-    },
+  const counting = (log: FastifyBaseLogger): FastifyBaseLogger =>
+    Object.assign(Object.create(log) as FastifyBaseLogger, {
+      child: (...args: Parameters<FastifyBaseLogger['child']>) => {
+        made += 1
+        return counting(log.child(...args))
+      },
+    })
+  await using app = Fastify({
+    loggerInstance: withRequestLogs(counting(pino({ level: 'silent' }))),
+    disableRequestLogging: true,
   })
-  await using app = Fastify({ loggerInstance: withRequestLogs(counting), disableRequestLogging: true })
   app.get('/:what', async (request) => {
     if ((request.params as { what: string }).what === 'loud') request.log.info('said')
     return 'done'
