@@ -31,7 +31,7 @@ export const sustainedRuns: Measure = {
       gone(engine, await atOnce(count, CALLERS, () => greet(service)))
     const concurrency = await bestConcurrency(async (candidate) => {
       await using service = await startService({ engine, signal, environment: running(candidate) })
-      return millisecondsOf(() => runs(service, PROBE_RUNS))
+      return await millisecondsOf(() => runs(service, PROBE_RUNS))
     })
     await using service = await startService({ engine, signal, environment: running(concurrency) })
     const ours = () => runs(service, RUNS)
