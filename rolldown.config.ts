@@ -4,7 +4,7 @@ import { defineConfig, type OutputOptions, type Plugin, type RolldownOptions } f
 
 const stand = (name: string) => join(import.meta.dirname, 'scripts/build', name)
 
-/** What dockerode loads for engines behind SSH and for BuildKit's sessions: a fifth of all modules, and never used. */
+/** What dockerode loads for engines behind SSH and for BuildKit's sessions: a seventh of all modules, and never used. */
 const NEVER_USED = ['ssh2', '@grpc/grpc-js', '@grpc/proto-loader', 'protobufjs']
 
 /** Where a source has one character beyond Latin-1, V8 keeps two bytes for each of its four million. */

@@ -18,8 +18,7 @@ import { preparingRelic } from './relic-manager.ts'
 import type { RelicEntry } from './relic-record.ts'
 import { queuedRun } from './tool-manager.ts'
 import type { ToolEntry } from './tool-record.ts'
-import type { WorkerEntry } from './worker-record.ts'
-import { preparingWorker } from './worker-record.ts'
+import { preparingWorker, type WorkerEntry } from './worker-record.ts'
 
 /** A container whose record is lost. */
 export interface FoundContainer {

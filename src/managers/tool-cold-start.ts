@@ -27,7 +27,7 @@ export class ColdStart {
   readonly #deps: ColdStartDeps
   readonly #tool: StartingTool
   readonly #decision: ToolDecision
-  #started = () => {}
+  #tellStarted = () => {}
 
   constructor(deps: ColdStartDeps, tool: StartingTool, decision: ToolDecision) {
     this.#deps = deps
@@ -37,11 +37,11 @@ export class ColdStart {
 
   /** Answers the outcome of one attempt. Throws where it did not come to a process, and where that was lost from sight. */
   async run(): Promise<Outcome> {
-    this.#started = this.#deps.coldStarts.begin()
+    this.#tellStarted = this.#deps.coldStarts.begin()
     try {
       return await this.#start(await this.#prepare())
     } finally {
-      this.#started()
+      this.#tellStarted()
     }
   }
 
@@ -111,7 +111,7 @@ export class ColdStart {
     const began = performance.now()
     attempt.startAsked = true
     const answered = await this.#startContainer(containerId)
-    this.#started()
+    this.#tellStarted()
     record.entry.started = bootMoment()
     failpoint('tool.started')
     const startedAt = new Date()

@@ -8,10 +8,6 @@ import fp from 'fastify-plugin'
 /** So many do not wait for more: under load a turn is long. */
 const MOST = 16
 
-function isStream(payload: unknown): boolean {
-  return typeof payload === 'object' && payload !== null && !Buffer.isBuffer(payload)
-}
-
 /** Register it behind whatever else holds an answer back. */
 export const answersTogether = fp(async (app) => {
   let ready: (() => void)[] = []
@@ -37,3 +33,7 @@ export const answersTogether = fp(async (app) => {
     if (ready.length === MOST) send()
   })
 })
+
+function isStream(payload: unknown): boolean {
+  return typeof payload === 'object' && payload !== null && !Buffer.isBuffer(payload)
+}
