@@ -15,6 +15,8 @@ const LONG = ['corrupt-store', 'image', 'restart', 'worker-care', 'worker-worksp
 export default defineConfig({
   test: {
     environment: 'node',
+    // A failure tells the whole of what was not expected, also in CI's log.
+    chaiConfig: { truncateThreshold: 0 },
     // As long as a machine that is busy with other things may take; what is there is found at once.
     expect: { poll: { timeout: seconds(10) } },
     // The counts that .ci/run sums up.

@@ -5,6 +5,8 @@ export default defineConfig({
   test: {
     name: 'faults',
     environment: 'node',
+    // A failure tells the whole of what was not expected, also in CI's log.
+    chaiConfig: { truncateThreshold: 0 },
     env: { SUITE: 'faults' },
     include: ['test/faults/**/*.test.ts'],
     globalSetup: ['test/fixtures/require-engine.ts'],

@@ -5,6 +5,8 @@ export default defineConfig({
   test: {
     name: 'security',
     environment: 'node',
+    // A failure tells the whole of what was not expected, also in CI's log.
+    chaiConfig: { truncateThreshold: 0 },
     env: { SUITE: 'security' },
     // The fault suite's malformed replies are the engine's attack on the service.
     include: ['test/security/**/*.test.ts', 'test/faults/malformed.test.ts'],
