@@ -13,6 +13,7 @@
 import type { Readable, Writable } from 'node:stream'
 import type { Labels } from '../labels.ts'
 import type { Availability } from './availability.ts'
+import type { HalfClose } from './half-close.ts'
 import type { ContainerSpec, NetworkIsolation, NetworkSpec } from './spec.ts'
 
 export interface Engine {
@@ -21,6 +22,7 @@ export interface Engine {
   readonly images: Images
   readonly volumes: Volumes
   readonly availability: Availability
+  readonly halfClose: HalfClose
   /** Reaches the engine, negotiates the API version and learns what it can do. */
   connect(): Promise<EngineInfo>
   /** Resolves when the engine answers. */
@@ -30,6 +32,11 @@ export interface Engine {
    * tell. Rejects where the connection breaks; what happened in between is not told again: it is a hint.
    */
   events(labels: Labels, signal: AbortSignal): Promise<AsyncIterable<EngineEvent>>
+  /**
+   * True where it has been up since it made a container, as far as it can tell. One that was killed while
+   * it started the container may say `created` of it although the process ran.
+   */
+  remembersMaking(containerId: string): Promise<boolean>
   /** Ends the connections that this client holds; the engine and its containers go on. */
   close(): Promise<void>
 }
@@ -97,7 +104,7 @@ export interface ContainerState {
   labels: Labels
   status: 'created' | 'running' | 'paused' | 'exited' | 'dead' | 'restarting' | 'removing'
   createdAt: Date
-  /** Absent where the container never started. */
+  /** Absent where the container never started, or its engine was killed while it did. */
   startedAt?: Date
   /** Absent while it runs and where it never started. */
   finishedAt?: Date

@@ -1,4 +1,4 @@
-import type { Engine } from '../engine/engine.ts'
+import type { ContainerState, Engine } from '../engine/engine.ts'
 import { EngineError, isEngineFault } from '../errors.ts'
 
 const TRIES = 3
@@ -8,12 +8,14 @@ const AWAY_MS = 60_000
 /**
  * Starts a container, once: where the engine's answer is missing, it is asked what became of it. False
  * where that was so; what was attached to the container before may have been cut off with the answer.
+ * An engine that was killed meanwhile cannot tell: that is `unavailable`, and the container is not started again.
  */
 export async function startOnce(
-  { containers, availability }: Pick<Engine, 'containers' | 'availability'>,
+  engine: Pick<Engine, 'containers' | 'availability' | 'remembersMaking'>,
   containerId: string,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const { containers, availability } = engine
   for (let attempt = 1; ; attempt++) {
     try {
       await containers.start(containerId)
@@ -30,7 +32,20 @@ export async function startOnce(
       await availability.restored(patience).catch(() => {
         throw error
       })
-      if ((await containers.inspect(containerId))?.startedAt !== undefined) return false
+      const state = await containers.inspect(containerId)
+      if (state !== undefined && hasBegun(state)) return false
+      if (!(await engine.remembersMaking(containerId))) {
+        throw new EngineError(
+          'unavailable',
+          'The engine was restarted while it started the container, and does not know whether the process began',
+          { cause: error, hint: 'See whether the command did its work before you run it again.' },
+        )
+      }
     }
   }
+}
+
+/** True where its process began, by the engine's word. One that was killed meanwhile may have kept no time of it. */
+export function hasBegun({ startedAt, status }: Pick<ContainerState, 'startedAt' | 'status'>): boolean {
+  return startedAt !== undefined || status === 'running' || status === 'paused'
 }

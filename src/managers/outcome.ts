@@ -61,8 +61,11 @@ export function outcomeOf(
   return { status: 'failed', exitCode, failure: failureOf(state, engineLeft) }
 }
 
+/** What an engine tells of a process whose end it did not store, as where it died while it took the container down. */
+const LOST_CODE = 255
+
 /** How an engine that stops, or comes back, ends what ran: killed, asked to end, or without a word. */
-const ENGINE_ENDS = new Set([137, 143, 255])
+const ENGINE_ENDS = new Set([137, 143, LOST_CODE])
 
 /** An engine that is asked to stop gives its containers so long, and one that comes back ends them about then. */
 const BEFORE_LOST_MS = 20_000
@@ -115,6 +118,13 @@ export function failureOf(
       code: 'start_failed',
       message: `Exit code ${exitCode}: ${cause}${error === '' ? '' : `: ${error}`}`,
       hint: 'Check command and entrypoint against what the image contains.',
+    }
+  }
+  if (engineLeft && exitCode === LOST_CODE) {
+    return {
+      code: 'killed',
+      message: `The engine stopped while the process ran or was ending, and does not know how it ended (exit code ${exitCode})`,
+      hint: 'The output tells how far it came: run it again where that does no harm.',
     }
   }
   if (engineLeft && ENGINE_ENDS.has(exitCode)) {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Attachment, Engine, OutputChunk } from '../engine/engine.ts'
+import type { HalfCloseTrial } from '../engine/half-close.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
 import type { KnownOutput } from './known-output.ts'
 import type { Log } from './log.ts'
@@ -12,7 +13,7 @@ const DOUBT_MS = 1_000
 const TOGETHER_MS = 150
 
 export interface OutputFollowerOptions {
-  engine: Pick<Engine, 'containers' | 'availability'>
+  engine: Pick<Engine, 'containers' | 'availability' | 'halfClose'>
   containerId: string
   /** What was taken before; what is taken is added to it. */
   known: KnownOutput
@@ -27,13 +28,14 @@ export interface OutputFollowerOptions {
 /**
  * Takes the output of one process of a container, each byte once. When connections to the engine break,
  * an attachment may seem to end as at the end of the process. So what ends long before that is not
- * believed, nor where whoever waits for the end tells of an interruption: then the rest is taken from the
- * engine's log.
+ * believed, nor where whoever waits for the end tells of an interruption, nor where it may have ended with
+ * its stdin: then the rest is taken from the engine's log.
  */
 export class OutputFollower {
   readonly #options: OutputFollowerOptions
   readonly #known: KnownOutput
   readonly #attached: Attachment | undefined
+  readonly #halfClose: HalfCloseTrial | undefined
   readonly #over = new AbortController()
   readonly #signal: AbortSignal
   #pumping: Promise<void>
@@ -48,6 +50,7 @@ export class OutputFollower {
     this.#options = options
     this.#known = options.known
     this.#attached = attached
+    this.#halfClose = attached && options.engine.halfClose.trial(attached.stdin)
     this.#signal = AbortSignal.any([options.detach, this.#over.signal])
     this.#pumping = this.#pump(attached?.output)
   }
@@ -74,13 +77,15 @@ export class OutputFollower {
   async #drain(): Promise<void> {
     clearTimeout(this.#doubt)
     const early = this.#attachmentEndedAt !== undefined && performance.now() - this.#attachmentEndedAt > TOGETHER_MS
-    if (early) this.interrupted()
-    if (!(await this.#ends())) {
-      // An attachment that does not end with its process is not to be believed either.
-      this.interrupted()
-      this.#attached?.close()
-      await this.#ends()
+    if (early || this.#halfClose?.isUnsure) this.interrupted()
+    if (await this.#ends()) {
+      this.#halfClose?.conclude()
+      return
     }
+    // An attachment that does not end with its process is not to be believed either.
+    this.interrupted()
+    this.#attached?.close()
+    await this.#ends()
   }
 
   /** True where the output ended in time. */
@@ -126,6 +131,8 @@ export class OutputFollower {
     const { take, log, containerId } = this.#options
     try {
       for await (const chunk of source) {
+        if (source === this.#attached?.output) this.#halfClose?.gave(chunk.bytes.length)
+        else this.#halfClose?.missed()
         this.#known.add(chunk)
         await take(chunk)
       }

@@ -7,6 +7,7 @@ import { failpoint } from '../failpoints.ts'
 import { decodeLabels, ownedBy } from '../labels.ts'
 import type { Store } from '../store/store.ts'
 import { untilEnded } from './container-end.ts'
+import { hasBegun } from './container-start.ts'
 import type { DockerManager, OwnedContainer } from './docker-manager.ts'
 import type { EgressManager } from './egress-manager.ts'
 import type { ExecManager } from './exec-manager.ts'
@@ -239,7 +240,7 @@ export class Reconciler {
       const at = view.started_at === null ? undefined : new Date(view.started_at)
       docker.handOver(state.id, container.owner.id, owner, at)
     }
-    if (state?.startedAt !== undefined && !(await this.#isUntold(entry, state))) {
+    if (state !== undefined && hasBegun(state) && !(await this.#isUntold(entry, state))) {
       log.info({ event: 'tool.adopted', execution_id: entry.id, container_id: state.id }, 'tool run adopted')
       tools.adopt(entry, state)
       return
@@ -282,7 +283,7 @@ export class Reconciler {
     const { docker, engine, log, relics, store } = this.#options
     const state = container === undefined ? undefined : await engine.containers.inspect(container.id)
     const wasStarting = entry.status === 'preparing' || entry.view.healthy_at === null
-    if (state?.startedAt !== undefined && !wasStarting) {
+    if (state !== undefined && hasBegun(state) && !wasStarting) {
       log.info({ event: 'relic.adopted', relic_id: entry.id, container_id: state.id }, 'relic adopted')
       await relics.adopt(entry, state)
       return

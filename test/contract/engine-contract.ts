@@ -662,6 +662,15 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
       expect(await engine.containers.remove(other)).toBe(true)
     })
 
+    it('remembers what it made', async () => {
+      const id = await engine.containers.create(spec())
+      expect(await engine.remembersMaking(id)).toBe(true)
+      await engine.containers.start(id)
+      await engine.containers.wait(id)
+      expect(await engine.remembersMaking(id)).toBe(true)
+      expect(await engine.remembersMaking('a'.repeat(64))).toBe(false)
+    })
+
     it('ends the telling of events with its owner, and says that it is available', async () => {
       const over = new AbortController()
       const events = await engine.events(label, over.signal)
@@ -683,6 +692,7 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         'g'.repeat(64),
       ]) {
         for (const call of [
+          () => engine.remembersMaking(id),
           () => containers.inspect(id),
           () => containers.start(id),
           () => containers.stop(id, 1),

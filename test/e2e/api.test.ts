@@ -350,6 +350,8 @@ describe('while the engine is away', () => {
         events: (labels, signal) => engine.events(labels, signal),
         connect: () => engine.connect(),
         ping: () => engine.ping(),
+        halfClose: engine.halfClose,
+        remembersMaking: (id) => engine.remembersMaking(id),
         close: () => engine.close(),
       }),
     })

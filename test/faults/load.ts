@@ -6,7 +6,9 @@ import type { Random } from '../support/random.ts'
 import type { Caller } from './caller.ts'
 import { BEGUN } from './witness.ts'
 
-export const LINES = 12
+const LINES = 12
+/** What each run writes. */
+export const WHOLE_OUTPUT = Array.from({ length: LINES }, (_, line) => `line ${line}\n`).join('')
 const SUBMITTERS = 2
 const SESSIONS = 3
 /** Of the runs, where some can be served by parked containers. */

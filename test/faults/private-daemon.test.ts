@@ -30,6 +30,14 @@ it('ends containers at a restart without live restore, and lets them live on wit
   expect(await engine.containers.inspect(id)).toMatchObject({ status: 'exited', oomKilled: false })
 })
 
+it('forgets over its restart which containers it has made since it was up', async () => {
+  const id = await runSleep('forgotten')
+  expect(await engine.remembersMaking(id)).toBe(true)
+  await daemon.restart({ liveRestore: true })
+  await engine.availability.restored(AbortSignal.timeout(10_000))
+  expect(await engine.remembersMaking(id)).toBe(false)
+})
+
 it('answers nothing while it is frozen, and goes on when it is thawed', async () => {
   daemon.freeze()
   await expect(engine.ping()).rejects.toThrow()

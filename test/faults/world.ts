@@ -7,7 +7,7 @@ import { decodeLabels, ownedBy } from '../../src/labels.ts'
 import { TOOLBOX } from '../fixtures/images.ts'
 import type { Caller } from './caller.ts'
 import { type Installation, isParked, leftOf } from './installation.ts'
-import { type Accepted, ENGINE_MS, LINES, type Load, STORE_MS } from './load.ts'
+import { type Accepted, ENGINE_MS, type Load, STORE_MS, WHOLE_OUTPUT } from './load.ts'
 import type { Witness } from './witness.ts'
 
 const SETTLE_MS = 150_000
@@ -109,7 +109,6 @@ export class World {
       const at = Date.parse(run.completed_at)
       return downtimes.some(({ from, to }) => at >= from && at <= to)
     }
-    const wanted = Array.from({ length: LINES }, (_, line) => `line ${line}\n`).join('')
     const ledger = await this.#ledger()
     const { witness } = this.#options
     const told = this.#endsTold()
@@ -119,7 +118,7 @@ export class World {
       const began = (ledger.get(run.execution_id) ?? 0) + (witness?.began(run.execution_id) ?? 0)
       if (run.status === 'completed') {
         if (run.exit_code !== 0) problems.push(`${about}: exit code ${run.exit_code}`)
-        const isWhole = run.stdout === wanted || (endedUnwatched(run) && wanted.startsWith(run.stdout))
+        const isWhole = run.stdout === WHOLE_OUTPUT || (endedUnwatched(run) && WHOLE_OUTPUT.startsWith(run.stdout))
         if (!isWhole) problems.push(`${about}: output ${JSON.stringify(run.stdout)}`)
         if (began !== 1) problems.push(`${about}: began ${began} times`)
       } else if (run.status === 'failed') {

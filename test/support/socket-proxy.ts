@@ -54,6 +54,8 @@ export class SocketProxy {
   rule: FaultRule | undefined
   /** How much of each body is kept, in bytes. */
   keep = BODY_BYTES
+  /** Where one direction of a connection ends, so does the other: for connections from now on. */
+  endsBoth = false
   readonly #folder: string
   readonly #path: string
   readonly #target: string
@@ -104,6 +106,7 @@ export class SocketProxy {
       const connection = new Connection(client, this.#target, {
         hear: (head) => this.#heard(head),
         keep: () => this.keep,
+        endsBoth: this.endsBoth,
       })
       this.#connections.add(connection)
       client.once('close', () => this.#connections.delete(connection))
@@ -144,6 +147,12 @@ export class SocketProxy {
   }
 }
 
+interface ConnectionOptions {
+  hear: (head: RequestHead) => EngineRequest
+  keep: () => number
+  endsBoth: boolean
+}
+
 /** One connection of a client, and its own to the engine. */
 class Connection {
   readonly #client: Socket
@@ -153,11 +162,7 @@ class Connection {
   #answered = 0
   #answersFrom = 0
 
-  constructor(
-    client: Socket,
-    target: string,
-    { hear, keep }: { hear: (head: RequestHead) => EngineRequest; keep: () => number },
-  ) {
+  constructor(client: Socket, target: string, { hear, keep, endsBoth }: ConnectionOptions) {
     this.#client = client
     this.#engine = connect({ path: target, allowHalfOpen: true })
     const parser = new RequestParser({
@@ -177,7 +182,10 @@ class Connection {
       if (!client.writableEnded && !client.destroyed) send(bytes, client, this.#engine)
     })
     this.#engine.on('data', (bytes) => this.#answer(bytes))
-    client.on('end', () => this.#engine.end())
+    client.on('end', () => {
+      this.#engine.end()
+      if (endsBoth) client.end()
+    })
     this.#engine.on('end', () => this.#afterDelay(() => client.end()))
     // What one side sent before it went, the other still gets.
     client.on('close', () => this.#engine.destroySoon())

@@ -4,6 +4,7 @@ import { EngineError } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type { Availability } from '../availability.ts'
 import type { Engine, EngineEvent, EngineInfo } from '../engine.ts'
+import { HalfClose } from '../half-close.ts'
 import type { NetworkIsolation } from '../spec.ts'
 import { Breaker } from './breaker.ts'
 import { ControlClient, checked } from './control-client.ts'
@@ -12,6 +13,7 @@ import { DockerImages } from './docker-images.ts'
 import { DockerNetworks } from './docker-networks.ts'
 import { DockerVolumes } from './docker-volumes.ts'
 import { type EngineAddress, parseEndpoint } from './endpoint.ts'
+import { fullId } from './ids.ts'
 import { jsonLines } from './json-lines.ts'
 import { guarded, StreamClient } from './stream-client.ts'
 
@@ -58,6 +60,7 @@ export class DockerEngine implements Engine {
   readonly volumes: DockerVolumes
   readonly #docker: Dockerode
   readonly availability: Availability
+  readonly halfClose = new HalfClose()
   readonly #breaker: Breaker
   readonly #control: ControlClient
   readonly #streams: StreamClient
@@ -150,6 +153,28 @@ export class DockerEngine implements Engine {
       answerWithinMs: EVENTS_DEADLINE_MS,
     })
     return eventsOf(doing, guarded(doing, jsonLines(body), signal))
+  }
+
+  /** The last 256 events are kept in memory alone. */
+  async remembersMaking(containerId: string): Promise<boolean> {
+    const doing = `asking whether container ${fullId(containerId)} was made since the engine is up`
+    const signal = AbortSignal.timeout(EVENTS_DEADLINE_MS)
+    const { body } = await this.#streams.open({
+      doing,
+      method: 'GET',
+      path: '/events',
+      query: {
+        since: '1',
+        until: (Date.now() / 1000).toFixed(3),
+        filters: JSON.stringify({ type: ['container'], event: ['create'], container: [containerId] }),
+      },
+      signal,
+    })
+    for await (const { containerId: made } of eventsOf(doing, guarded(doing, jsonLines(body), signal))) {
+      if (made === containerId) return true
+    }
+    if (signal.aborted) throw new EngineError('deadline', `The engine did not answer in time while ${doing}`)
+    return false
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,7 @@
 import type { Labels } from '../../labels.ts'
 import { Availability } from '../availability.ts'
 import type { Engine, EngineEvent, EngineInfo } from '../engine.ts'
+import { HalfClose } from '../half-close.ts'
 import { MemoryContainers } from './memory-containers.ts'
 import { MemoryImages } from './memory-images.ts'
 import { MemoryNetworks } from './memory-networks.ts'
@@ -28,6 +29,7 @@ export class MemoryEngine implements Engine {
   readonly volumes: MemoryVolumes
   /** Set by tests that want an engine to be away. */
   readonly availability = new Availability()
+  readonly halfClose = new HalfClose()
   readonly #world = new World()
   readonly #options: MemoryEngineOptions
 
@@ -66,6 +68,10 @@ export class MemoryEngine implements Engine {
   async events(labels: Labels, signal: AbortSignal): Promise<AsyncIterable<EngineEvent>> {
     this.availability.require('following events')
     return this.#world.events.follow((carried) => carries(carried, labels), signal)
+  }
+
+  async remembersMaking(containerId: string): Promise<boolean> {
+    return (await this.containers.inspect(containerId)) !== undefined
   }
 
   async close(): Promise<void> {}

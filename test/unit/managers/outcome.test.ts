@@ -162,6 +162,11 @@ describe('the end of a process and the absence of its engine', () => {
       code: 'killed',
       message: expect.stringContaining('engine stopped'),
     })
+    expect(outcomeOf({ ...ended(255) }, { engineLeft: true }).failure).toMatchObject({
+      code: 'killed',
+      message: expect.stringContaining('engine stopped while the process ran or was ending'),
+      hint: expect.stringContaining('output'),
+    })
     expect(outcomeOf({ ...ended(3) }, { engineLeft: true }).failure?.code).toBe('nonzero_exit')
   })
 })
