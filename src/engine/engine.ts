@@ -33,10 +33,11 @@ export interface Engine {
    */
   events(labels: Labels, signal: AbortSignal): Promise<AsyncIterable<EngineEvent>>
   /**
-   * True where it has been up since it made a container, as far as it can tell. One that was killed while
-   * it started the container may say `created` of it although the process ran.
+   * True where it has been up since it made a container, as far as it can tell: not after a restart, nor
+   * where much happened since. One that was killed while it started the container may say `created` of it
+   * although the process ran.
    */
-  remembersMaking(containerId: string): Promise<boolean>
+  remembersMaking(container: Pick<ContainerState, 'id' | 'createdAt'>): Promise<boolean>
   /** Ends the connections that this client holds; the engine and its containers go on. */
   close(): Promise<void>
 }

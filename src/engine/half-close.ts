@@ -1,63 +1,50 @@
 import type { Writable } from 'node:stream'
 
-/** What was on its way when stdin ended has come by then. */
-const ON_ITS_WAY_MS = 5
-
 /**
- * Whether a connection to an engine goes on in one direction once the other has ended. The engine's do; a
- * proxy before it may end both, and with an attachment's stdin its output. No engine tells: it is learned
- * from attachments.
+ * For how long a connection to an engine goes on in one direction once the other has ended. An engine's
+ * goes on; a proxy before it may end both at once, or some time later, and with an attachment's stdin its
+ * output. No engine tells: it is learned from attachments.
  */
 export class HalfClose {
-  #isKept = false
+  #longestMs = 0
 
-  /** For an attachment with this stdin; undefined once an earlier one has shown that connections go on. */
-  trial(stdin: Writable): HalfCloseTrial | undefined {
-    if (this.#isKept) return undefined
-    return new HalfCloseTrial(stdin, () => {
-      this.#isKept = true
+  /** Watches an attachment with this stdin. `teaches` where all that it gives is an answer to what its stdin told. */
+  watch(stdin: Writable, { teaches }: { teaches: boolean }): HalfClosed {
+    return new HalfClosed(stdin, {
+      goesOnFor: () => this.#longestMs,
+      shown: (milliseconds) => {
+        if (teaches) this.#longestMs = Math.max(this.#longestMs, milliseconds)
+      },
     })
   }
 }
 
-/** One attachment, whose output is compared with the engine's log. */
-export class HalfCloseTrial {
-  readonly #shown: () => void
-  #stdinEndedAt: number | undefined
-  /** Of output that came after its stdin had ended. */
-  #bytes = 0
-  #isSpoilt = false
+interface Known {
+  goesOnFor: () => number
+  shown: (milliseconds: number) => void
+}
 
-  /** `shown` is called where it turns out that connections go on. */
-  constructor(stdin: Writable, shown: () => void) {
-    this.#shown = shown
+/** One attachment, since its stdin ended. */
+export class HalfClosed {
+  readonly #known: Known
+  #since: number | undefined
+
+  constructor(stdin: Writable, known: Known) {
+    this.#known = known
     const ended = () => {
-      this.#stdinEndedAt = performance.now()
+      this.#since = performance.now()
     }
     if (stdin.writableFinished) ended()
     else stdin.once('finish', ended)
   }
 
-  /** True where its stdin has ended: its output may have ended with it, before its process. */
-  get isUnsure(): boolean {
-    return this.#stdinEndedAt !== undefined
+  /** The attachment gives output: so far its connection goes on. */
+  gave(): void {
+    if (this.#since !== undefined) this.#known.shown(performance.now() - this.#since)
   }
 
-  /** The attachment gave so many bytes. */
-  gave(bytes: number): void {
-    const isAfter = this.#stdinEndedAt !== undefined && performance.now() > this.#stdinEndedAt + ON_ITS_WAY_MS
-    if (isAfter) this.#bytes += bytes
-    // What came before shows nothing: there may have been no more than that.
-    else this.#isSpoilt = true
-  }
-
-  /** The engine's log has output that the attachment did not give. */
-  missed(): void {
-    this.#isSpoilt = true
-  }
-
-  /** The log was read to its end. */
-  conclude(): void {
-    if (this.#bytes > 0 && !this.#isSpoilt) this.#shown()
+  /** True where the output that ended at a time, by `performance.now()`, may have been ended by its connection. */
+  isDoubtful(endedAt: number): boolean {
+    return this.#since !== undefined && endedAt - this.#since > this.#known.goesOnFor()
   }
 }

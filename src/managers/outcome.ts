@@ -79,7 +79,7 @@ export function endedInAbsence(
   { startedAt, finishedAt }: Pick<ContainerState, 'startedAt' | 'finishedAt'>,
   { lostAt, restoredAt }: Absence,
 ): boolean {
-  if (lostAt === undefined || startedAt === undefined || startedAt >= lostAt) return false
+  if (lostAt === undefined || (startedAt !== undefined && startedAt >= lostAt)) return false
   const ended = finishedAt?.getTime() ?? Date.now()
   if (ended < lostAt.getTime() - BEFORE_LOST_MS) return false
   return restoredAt === undefined || ended <= restoredAt.getTime() + AFTER_RESTORED_MS
@@ -124,7 +124,7 @@ export function failureOf(
     return {
       code: 'killed',
       message: `The engine stopped while the process ran or was ending, and does not know how it ended (exit code ${exitCode})`,
-      hint: 'The output tells how far it came: run it again where that does no harm.',
+      hint: 'The output may tell how far it came: run it again where that does no harm.',
     }
   }
   if (engineLeft && ENGINE_ENDS.has(exitCode)) {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Attachment, Engine, OutputChunk } from '../engine/engine.ts'
-import type { HalfCloseTrial } from '../engine/half-close.ts'
+import type { HalfClosed } from '../engine/half-close.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
 import type { KnownOutput } from './known-output.ts'
 import type { Log } from './log.ts'
@@ -13,7 +13,7 @@ const DOUBT_MS = 1_000
 const TOGETHER_MS = 150
 
 export interface OutputFollowerOptions {
-  engine: Pick<Engine, 'containers' | 'availability' | 'halfClose'>
+  engine: Pick<Engine, 'containers' | 'availability'>
   containerId: string
   /** What was taken before; what is taken is added to it. */
   known: KnownOutput
@@ -22,24 +22,27 @@ export interface OutputFollowerOptions {
   detach: AbortSignal
   /** Milliseconds that the last output may take after the end of the process. */
   drainMs: number
+  /** What is known of the attachment's connection once its stdin has ended. */
+  halfClosed?: HalfClosed
   log: Log
 }
 
 /**
  * Takes the output of one process of a container, each byte once. When connections to the engine break,
  * an attachment may seem to end as at the end of the process. So what ends long before that is not
- * believed, nor where whoever waits for the end tells of an interruption, nor where it may have ended with
- * its stdin: then the rest is taken from the engine's log.
+ * believed, nor where whoever waits for the end tells of an interruption, nor where its connection may
+ * have ended with its stdin: then the rest is taken from the engine's log, and that to its end.
  */
 export class OutputFollower {
   readonly #options: OutputFollowerOptions
   readonly #known: KnownOutput
   readonly #attached: Attachment | undefined
-  readonly #halfClose: HalfCloseTrial | undefined
   readonly #over = new AbortController()
   readonly #signal: AbortSignal
   #pumping: Promise<void>
   #isPumping = true
+  /** The output is that of the engine's log. */
+  #isOfLog = false
   #isInterrupted = false
   #attachmentEndedAt: number | undefined
   #doubt: NodeJS.Timeout | undefined
@@ -50,7 +53,6 @@ export class OutputFollower {
     this.#options = options
     this.#known = options.known
     this.#attached = attached
-    this.#halfClose = attached && options.engine.halfClose.trial(attached.stdin)
     this.#signal = AbortSignal.any([options.detach, this.#over.signal])
     this.#pumping = this.#pump(attached?.output)
   }
@@ -76,16 +78,21 @@ export class OutputFollower {
 
   async #drain(): Promise<void> {
     clearTimeout(this.#doubt)
-    const early = this.#attachmentEndedAt !== undefined && performance.now() - this.#attachmentEndedAt > TOGETHER_MS
-    if (early || this.#halfClose?.isUnsure) this.interrupted()
-    if (await this.#ends()) {
-      this.#halfClose?.conclude()
-      return
+    if (this.#isDoubtful()) this.interrupted()
+    if (!(await this.#ends())) {
+      // An attachment that does not end with its process is not to be believed either.
+      this.interrupted()
+      this.#attached?.close()
+      await this.#ends()
     }
-    // An attachment that does not end with its process is not to be believed either.
-    this.interrupted()
-    this.#attached?.close()
-    await this.#ends()
+  }
+
+  /** True where there may be more than came, now that the process has ended. */
+  #isDoubtful(): boolean {
+    const endedAt = this.#attachmentEndedAt
+    // What was followed since before the end is read again to its end.
+    if (endedAt === undefined) return this.#isOfLog
+    return performance.now() - endedAt > TOGETHER_MS || this.#options.halfClosed?.isDoubtful(endedAt) === true
   }
 
   /** True where the output ended in time. */
@@ -102,6 +109,7 @@ export class OutputFollower {
     let source = attached
     while (!this.#signal.aborted) {
       this.#isInterrupted = false
+      this.#isOfLog = source === undefined
       const broke = await this.#take(source ?? this.#log())
       if (!broke && !this.#isInterrupted) {
         if (source !== undefined) this.#attachmentEnded()
@@ -131,8 +139,7 @@ export class OutputFollower {
     const { take, log, containerId } = this.#options
     try {
       for await (const chunk of source) {
-        if (source === this.#attached?.output) this.#halfClose?.gave(chunk.bytes.length)
-        else this.#halfClose?.missed()
+        if (!this.#isOfLog) this.#options.halfClosed?.gave()
         this.#known.add(chunk)
         await take(chunk)
       }

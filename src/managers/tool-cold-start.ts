@@ -110,11 +110,13 @@ export class ColdStart {
     const { attempt, toolProcess, record, request } = this.#tool
     const began = performance.now()
     attempt.startAsked = true
+    const askedAt = new Date()
     const answered = await this.#startContainer(containerId)
     this.#tellStarted()
     record.entry.started = bootMoment()
     failpoint('tool.started')
-    const startedAt = new Date()
+    // Where the engine was lost it may have kept no time of the start.
+    const startedAt = answered ? new Date() : askedAt
     record.timed('start_ms', began)
     if (request.stdin !== undefined) {
       attachment.stdin.on('error', () => {

@@ -92,7 +92,8 @@ export class ToolProcess {
     const { output, record } = this.#tool
     const containerId = record.entry.containerId as string
     const usage = new UsageMeter(this.#deps.streams, containerId)
-    output.follow(this.#outputOf(containerId), attachment)
+    const halfClosed = this.#deps.engine.halfClose.watch(attachment.stdin, { teaches: record.entry.view.warm })
+    output.follow({ ...this.#outputOf(containerId), halfClosed }, attachment)
     // What cut off the answer may have cut off the attachment.
     if (!answered) output.interrupted()
     const noted = record.note(
@@ -127,7 +128,7 @@ export class ToolProcess {
   /** When the tool of an adopted container began, as far as that is known: one that was parked started before. */
   #adoptedSince({ startedAt, finishedAt }: ContainerState): Date {
     const { started_at, warm } = this.#tool.record.entry.view
-    if (!warm) return startedAt ?? new Date()
+    if (!warm) return startedAt ?? finishedAt ?? new Date()
     return started_at === null ? (finishedAt ?? new Date()) : new Date(started_at)
   }
 

@@ -664,11 +664,13 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
 
     it('remembers what it made', async () => {
       const id = await engine.containers.create(spec())
-      expect(await engine.remembersMaking(id)).toBe(true)
+      const createdAt = (await engine.containers.inspect(id))?.createdAt ?? new Date(0)
+      expect(await engine.remembersMaking({ id, createdAt })).toBe(true)
       await engine.containers.start(id)
       await engine.containers.wait(id)
-      expect(await engine.remembersMaking(id)).toBe(true)
-      expect(await engine.remembersMaking('a'.repeat(64))).toBe(false)
+      expect(await engine.remembersMaking({ id, createdAt })).toBe(true)
+      const longAgo = new Date(createdAt.getTime() - 3_600_000)
+      expect(await engine.remembersMaking({ id: 'a'.repeat(64), createdAt: longAgo })).toBe(false)
     })
 
     it('ends the telling of events with its owner, and says that it is available', async () => {
@@ -692,7 +694,7 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         'g'.repeat(64),
       ]) {
         for (const call of [
-          () => engine.remembersMaking(id),
+          () => engine.remembersMaking({ id, createdAt: new Date() }),
           () => containers.inspect(id),
           () => containers.start(id),
           () => containers.stop(id, 1),

@@ -351,7 +351,7 @@ describe('while the engine is away', () => {
         connect: () => engine.connect(),
         ping: () => engine.ping(),
         halfClose: engine.halfClose,
-        remembersMaking: (id) => engine.remembersMaking(id),
+        remembersMaking: (container) => engine.remembersMaking(container),
         close: () => engine.close(),
       }),
     })

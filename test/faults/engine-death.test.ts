@@ -13,7 +13,7 @@ import type { Caller } from './caller.ts'
 import { ENGINE_MS, type Pace, relic, STORE_MS, WHOLE_OUTPUT } from './load.ts'
 import { PrivateDaemon } from './private-daemon.ts'
 import { beginTrial, flawless, type Trial, untilReady } from './trial.ts'
-import type { Run } from './world.ts'
+import type { Downtime, Run } from './world.ts'
 
 const KILLS = Number(process.env['FAULTS_DAEMON_KILLS'] ?? 15)
 const FREEZES = Number(process.env['FAULTS_DAEMON_FREEZES'] ?? 10)
@@ -40,7 +40,7 @@ it.runIf(KILLS > 0)(`loses, doubles and leaks nothing over ${KILLS} kills of the
   const { caller, daemon, load, random, world } = trial
   const problems: string[] = []
   const recoveries: number[] = []
-  const downtimes: { from: number; to: number }[] = []
+  const downtimes: Downtime[] = []
   // Runs that nothing but the engine's restart could end.
   const living = new Set<string>()
   let restores = 0
@@ -65,6 +65,7 @@ it.runIf(KILLS > 0)(`loses, doubles and leaks nothing over ${KILLS} kills of the
   const { runs, ...verdict } = await world.verdict(load, { codes: ENGINE_AWAY, downtimes }, [NEIGHBOURS])
   problems.push(...verdict.problems)
   const livedOn = runs.filter(({ execution_id }) => living.has(execution_id))
+  const isCodeLost = (run: Run) => hasLostItsCode(run, downtimes)
   for (const run of livedOn.filter(({ status }) => status !== 'completed')) {
     if (isCodeLost(run)) continue
     problems.push(`${run.execution_id} lived on, and is told as ${run.status} ${JSON.stringify(run.failure)}`)
@@ -103,9 +104,13 @@ it.runIf(FREEZES > 0)(`tells of an engine frozen ${FREEZES} times, and works aga
   await report('dockerd frozen', { freezes: FREEZES, seed: SEED, ...flawless(trial, runs, recoveries) })
 })
 
-/** True where a run ended by itself just as its engine was killed, which then knows nothing of its end but the output. */
-function isCodeLost({ exit_code, stdout }: Run): boolean {
-  return exit_code === 255 && stdout === WHOLE_OUTPUT
+/**
+ * True where a run ended by itself just as its engine was killed. When that is back it knows nothing of the
+ * end but the output, and takes its own start for the time.
+ */
+function hasLostItsCode({ exit_code, stdout, completed_at }: Run, downtimes: readonly Downtime[]): boolean {
+  const at = Date.parse(completed_at)
+  return exit_code === 255 && stdout === WHOLE_OUTPUT && downtimes.some(({ from, to }) => at >= from && at <= to)
 }
 
 /** While the engine is frozen: not ready, and what needs the engine is refused, for now. */

@@ -32,10 +32,11 @@ it('ends containers at a restart without live restore, and lets them live on wit
 
 it('forgets over its restart which containers it has made since it was up', async () => {
   const id = await runSleep('forgotten')
-  expect(await engine.remembersMaking(id)).toBe(true)
+  const createdAt = (await engine.containers.inspect(id))?.createdAt ?? new Date(0)
+  expect(await engine.remembersMaking({ id, createdAt })).toBe(true)
   await daemon.restart({ liveRestore: true })
   await engine.availability.restored(AbortSignal.timeout(10_000))
-  expect(await engine.remembersMaking(id)).toBe(false)
+  expect(await engine.remembersMaking({ id, createdAt })).toBe(false)
 })
 
 it('answers nothing while it is frozen, and goes on when it is thawed', async () => {

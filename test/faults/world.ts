@@ -36,12 +36,18 @@ export interface WorldOptions {
   witness?: Witness | undefined
 }
 
+/** Milliseconds since 1970 between which no dockerd ran. */
+export interface Downtime {
+  from: number
+  to: number
+}
+
 /** What may be true of runs after the faults at hand. */
 export interface Allowances {
   /** Codes of failures. */
   codes: readonly string[]
-  /** Milliseconds since 1970 between which no dockerd ran: of what ended then, the engine loses the last output. */
-  downtimes?: readonly { from: number; to: number }[]
+  /** Of what ended then, the engine loses the last output. */
+  downtimes?: readonly Downtime[]
   /** Calls break off with the service: none is late then. */
   brokenCalls?: boolean
 }

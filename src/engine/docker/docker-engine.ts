@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { EngineError } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type { Availability } from '../availability.ts'
-import type { Engine, EngineEvent, EngineInfo } from '../engine.ts'
+import type { ContainerState, Engine, EngineEvent, EngineInfo } from '../engine.ts'
 import { HalfClose } from '../half-close.ts'
 import type { NetworkIsolation } from '../spec.ts'
 import { Breaker } from './breaker.ts'
@@ -24,6 +24,8 @@ const PING_DEADLINE_MS = 3_000
 /** An engine that is busy takes its time for `/info`, which is no reason not to start. */
 const CONNECT_DEADLINE_MS = 15_000
 const EVENTS_DEADLINE_MS = 10_000
+/** From when a container is made, by its own word, to when the engine tells of it. */
+const MAKING_MS = 10_000
 
 const ApiVersion = z.string().regex(/^1\.\d{1,3}$/, 'not an API version')
 
@@ -155,23 +157,24 @@ export class DockerEngine implements Engine {
     return eventsOf(doing, guarded(doing, jsonLines(body), signal))
   }
 
-  /** The last 256 events are kept in memory alone. */
-  async remembersMaking(containerId: string): Promise<boolean> {
-    const doing = `asking whether container ${fullId(containerId)} was made since the engine is up`
-    const signal = AbortSignal.timeout(EVENTS_DEADLINE_MS)
+  /** The last 256 events are kept in memory alone. What is asked for lies about the making, by the engine's own clock. */
+  async remembersMaking({ id, createdAt }: Pick<ContainerState, 'id' | 'createdAt'>): Promise<boolean> {
+    const doing = `asking whether container ${fullId(id)} was made since the engine is up`
+    const signal = AbortSignal.timeout(MAKING_MS + EVENTS_DEADLINE_MS)
+    const seconds = (offsetMs: number) => ((createdAt.getTime() + offsetMs) / 1000).toFixed(3)
     const { body } = await this.#streams.open({
       doing,
       method: 'GET',
       path: '/events',
       query: {
-        since: '1',
-        until: (Date.now() / 1000).toFixed(3),
-        filters: JSON.stringify({ type: ['container'], event: ['create'], container: [containerId] }),
+        since: seconds(-MAKING_MS),
+        until: seconds(MAKING_MS),
+        filters: JSON.stringify({ type: ['container'], event: ['create'], container: [id] }),
       },
       signal,
     })
-    for await (const { containerId: made } of eventsOf(doing, guarded(doing, jsonLines(body), signal))) {
-      if (made === containerId) return true
+    for await (const { containerId } of eventsOf(doing, guarded(doing, jsonLines(body), signal))) {
+      if (containerId === id) return true
     }
     if (signal.aborted) throw new EngineError('deadline', `The engine did not answer in time while ${doing}`)
     return false

@@ -1,6 +1,6 @@
 import type { Labels } from '../../labels.ts'
 import { Availability } from '../availability.ts'
-import type { Engine, EngineEvent, EngineInfo } from '../engine.ts'
+import type { ContainerState, Engine, EngineEvent, EngineInfo } from '../engine.ts'
 import { HalfClose } from '../half-close.ts'
 import { MemoryContainers } from './memory-containers.ts'
 import { MemoryImages } from './memory-images.ts'
@@ -70,8 +70,8 @@ export class MemoryEngine implements Engine {
     return this.#world.events.follow((carried) => carries(carried, labels), signal)
   }
 
-  async remembersMaking(containerId: string): Promise<boolean> {
-    return (await this.containers.inspect(containerId)) !== undefined
+  async remembersMaking({ id }: Pick<ContainerState, 'id'>): Promise<boolean> {
+    return (await this.containers.inspect(id)) !== undefined
   }
 
   async close(): Promise<void> {}

@@ -2,57 +2,46 @@ import { PassThrough } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { HalfClose, type HalfCloseTrial } from '../../../src/engine/half-close.ts'
+import { HalfClose } from '../../../src/engine/half-close.ts'
 
-/** A trial whose stdin has ended, long enough ago for what was on its way. */
-async function triedAfterEnd(halfClose: HalfClose, before?: (trial: HalfCloseTrial) => void): Promise<HalfCloseTrial> {
+/** Milliseconds; far from each other, for busy machines. */
+const LONG = 300
+
+async function ended(): Promise<PassThrough> {
   const stdin = new PassThrough()
-  const trial = halfClose.trial(stdin)
-  if (trial === undefined) throw new Error('nothing is open to be tried')
-  expect(trial.isUnsure).toBe(false)
-  before?.(trial)
   stdin.end()
   await finished(stdin, { readable: false })
-  await sleep(20)
-  expect(trial.isUnsure).toBe(true)
-  return trial
+  return stdin
 }
 
-it('is learned from one attachment that gave all after its stdin had ended', async () => {
+it('believes no output that ends after its stdin, until another one came as late', async () => {
   const halfClose = new HalfClose()
-  const trial = await triedAfterEnd(halfClose)
-  trial.gave(3)
-  expect(halfClose.trial(new PassThrough())).toBeDefined()
-  trial.conclude()
-  expect(halfClose.trial(new PassThrough())).toBeUndefined()
+  const stdin = await ended()
+  const first = halfClose.watch(stdin, { teaches: true })
+  const other = halfClose.watch(stdin, { teaches: true })
+  const now = performance.now()
+  expect(other.isDoubtful(now + 1)).toBe(true)
+  await sleep(LONG)
+  first.gave()
+  expect(other.isDoubtful(now + 1)).toBe(false)
+  expect(other.isDoubtful(now + 10 * LONG)).toBe(true)
 })
 
-it.each<[string, (trial: HalfCloseTrial) => void, ((trial: HalfCloseTrial) => void)?]>([
-  ['there was no output', () => {}],
-  [
-    'the log had more',
-    (trial) => {
-      trial.gave(3)
-      trial.missed()
-    },
-  ],
-  ['some came before the end of stdin', (trial) => trial.gave(3), (trial) => trial.gave(3)],
-])('is not learned where %s', async (_, after, before) => {
+it('learns nothing from output that may have been on its way when stdin ended', async () => {
   const halfClose = new HalfClose()
-  const trial = await triedAfterEnd(halfClose, before)
-  after(trial)
-  trial.conclude()
-  expect(halfClose.trial(new PassThrough())).toBeDefined()
+  const watched = halfClose.watch(await ended(), { teaches: false })
+  await sleep(10)
+  watched.gave()
+  expect(watched.isDoubtful(performance.now())).toBe(true)
 })
 
-it('is not learned from what was on its way when stdin ended', async () => {
+it('believes output whose stdin is open', async () => {
   const halfClose = new HalfClose()
   const stdin = new PassThrough()
+  const watched = halfClose.watch(stdin, { teaches: true })
+  watched.gave()
+  expect(watched.isDoubtful(performance.now() + LONG)).toBe(false)
   stdin.end()
   await finished(stdin, { readable: false })
-  const trial = halfClose.trial(stdin)
-  expect(trial?.isUnsure).toBe(true)
-  trial?.gave(3)
-  trial?.conclude()
-  expect(halfClose.trial(new PassThrough())).toBeDefined()
+  expect(watched.isDoubtful(performance.now() + LONG)).toBe(true)
 })

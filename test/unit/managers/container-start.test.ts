@@ -8,7 +8,7 @@ const ID = 'c'.repeat(64)
 const CUT = new EngineError('unavailable', 'The engine closed the connection')
 
 /** An engine whose answers to starts are given one after another; those after the last succeed. */
-function engineOf({ answers, state, remembers = true }: Setting) {
+function engineOf({ answers, state, remembers = true, unreachable = 0 }: Setting) {
   const started: string[] = []
   const containers = {
     start: async (id: string) => {
@@ -16,7 +16,10 @@ function engineOf({ answers, state, remembers = true }: Setting) {
       const error = answers[started.length - 1]
       if (error !== undefined) throw error
     },
-    inspect: async () => state as ContainerState | undefined,
+    inspect: async () => {
+      if (unreachable-- > 0) throw new EngineError('unavailable', 'connect ECONNREFUSED')
+      return state as ContainerState | undefined
+    },
   } as Partial<Engine['containers']> as Engine['containers']
   const engine = { containers, availability: new Availability(), remembersMaking: async () => remembers }
   return { engine, started }
@@ -24,8 +27,10 @@ function engineOf({ answers, state, remembers = true }: Setting) {
 
 interface Setting {
   answers: (EngineError | undefined)[]
-  state?: Pick<ContainerState, 'status' | 'startedAt'>
+  state?: Pick<ContainerState, 'status' | 'startedAt' | 'finishedAt'>
   remembers?: boolean
+  /** How many times it cannot be asked afterwards, before anybody knows that it is away. */
+  unreachable?: number
 }
 
 const start = (engine: Parameters<typeof startOnce>[0]) => startOnce(engine, ID, new AbortController().signal)
@@ -41,6 +46,7 @@ describe('a start whose answer is missing', () => {
     ['has ended', { status: 'exited', startedAt: new Date() }],
     ['runs', { status: 'running', startedAt: new Date() }],
     ['runs, by an engine that did not note when it began', { status: 'running' }],
+    ['has ended, by an engine that did not note when it began', { status: 'created', finishedAt: new Date() }],
   ])('is not asked for again where the process %s', async (_, state) => {
     const { engine, started } = engineOf({ answers: [CUT], remembers: false, ...(state ? { state } : {}) })
     expect(await start(engine)).toBe(false)
@@ -51,10 +57,34 @@ describe('a start whose answer is missing', () => {
     const { engine, started } = engineOf({ answers: [CUT], state: { status: 'created' }, remembers: false })
     await expect(start(engine)).rejects.toMatchObject({
       fault: 'unavailable',
-      message: expect.stringContaining('does not know whether the process began'),
+      message: expect.stringContaining('whether the process began is not known'),
       details: { hint: expect.stringContaining('before you run it again') },
     })
     expect(started).toEqual([ID])
+  })
+
+  it('is asked about until the engine can be asked, which goes away before that is known', async () => {
+    const { engine, started } = engineOf({
+      answers: [CUT],
+      state: { status: 'running', startedAt: new Date() },
+      unreachable: 2,
+    })
+    expect(await start(engine)).toBe(false)
+    expect(started).toEqual([ID])
+  })
+
+  it('is told as one that may have happened where no start of several was answered', async () => {
+    const { engine, started } = engineOf({ answers: [CUT, CUT, CUT], state: { status: 'created' } })
+    await expect(start(engine)).rejects.toMatchObject({
+      details: { hint: expect.stringContaining('before you run it') },
+    })
+    expect(started).toEqual([ID, ID, ID])
+  })
+
+  it('is given up with its run', async () => {
+    const { engine } = engineOf({ answers: [CUT], state: { status: 'created' } })
+    engine.availability.set(false)
+    await expect(startOnce(engine, ID, AbortSignal.abort(new Error('the run is over')))).rejects.toThrow('is over')
   })
 
   it('is waited for while the engine is away', async () => {
