@@ -23,6 +23,13 @@ export interface Measure {
   run(bench: Bench): Promise<Record<string, Outcome>>
 }
 
+const LEAST_ROUNDS = 3
+
+/** Rounds of a measure that takes longer than a single run: one for so many pairs. */
+export function roundsOf(pairs: number, pairsPerRound: number): number {
+  return Math.max(LEAST_ROUNDS, Math.ceil(pairs / pairsPerRound))
+}
+
 /** The label as an object, as engines take it. */
 export function labelsOf({ label: [name, value] }: Pick<Bench, 'label'>): Record<string, string> {
   return { [name]: value }

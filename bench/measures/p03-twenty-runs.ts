@@ -1,4 +1,4 @@
-import type { Bench, Measure } from '../bench.ts'
+import { type Bench, type Measure, roundsOf } from '../bench.ts'
 import { inTurn, timedStart } from '../in-turn.ts'
 import { coldNotes, parking, prime, untilParked } from '../pool.ts'
 import { BARE_RUNS, bareRunsAtBest } from '../rivals/bare-runs.ts'
@@ -39,7 +39,7 @@ export const twentyRuns: Measure = {
         await untilParked(service, RUNS)
       },
     })
-    const measured = await inTurn({ ours, rival }, { rounds: Math.ceil(pairs / PAIRS_PER_ROUND), signal })
+    const measured = await inTurn({ ours, rival }, { rounds: roundsOf(pairs, PAIRS_PER_ROUND), signal })
     return { P3: { ...measured, notes: [rival.note, ...coldNotes(runs.slice(RUNS))] } }
   },
 }

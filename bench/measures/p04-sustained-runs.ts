@@ -1,5 +1,5 @@
 import { bestConcurrency, millisecondsOf, PROBE_RUNS } from '../at-best.ts'
-import type { Bench, Measure } from '../bench.ts'
+import { type Bench, type Measure, roundsOf } from '../bench.ts'
 import { inTurn } from '../in-turn.ts'
 import { COLD } from '../pool.ts'
 import { BARE_RUNS, bareRunsAtBest } from '../rivals/bare-runs.ts'
@@ -37,7 +37,7 @@ export const sustainedRuns: Measure = {
     const ours = () => runs(service, RUNS)
     const measured = await inTurn(
       { ours: { figure: () => rateOf(ours) }, rival: { figure: () => rateOf(rival.run) } },
-      { rounds: Math.ceil(pairs / PAIRS_PER_ROUND), signal },
+      { rounds: roundsOf(pairs, PAIRS_PER_ROUND), signal },
     )
     return { P4: { ...measured, notes: [rival.note, `ours did best with ${concurrency} at once`] } }
   },

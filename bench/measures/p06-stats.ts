@@ -1,4 +1,4 @@
-import type { Bench, Measure } from '../bench.ts'
+import { type Bench, type Measure, roundsOf } from '../bench.ts'
 import { inTurn } from '../in-turn.ts'
 import { startRelics } from '../residents.ts'
 import { docker } from '../rivals/docker-cli.ts'
@@ -45,7 +45,7 @@ export const stats: Measure = {
           },
         },
       },
-      { rounds: Math.ceil(pairs / PAIRS_PER_ROUND), signal },
+      { rounds: roundsOf(pairs, PAIRS_PER_ROUND), signal },
     )
     return {
       P6: { ours, rival },

@@ -1,4 +1,4 @@
-import type { Bench, Measure } from '../bench.ts'
+import { type Bench, type Measure, roundsOf } from '../bench.ts'
 import { inTurn } from '../in-turn.ts'
 import { requestsPerSecond } from '../load.ts'
 import { startBareFastify } from '../rivals/bare-fastify.ts'
@@ -31,7 +31,7 @@ export const oneRunRead: Measure = {
     const load = (url: string) => ({
       figure: () => requestsPerSecond(`${url}${path}`, { connections: CONNECTIONS, durationMs: TURN_MS, signal }),
     })
-    const rounds = Math.ceil(pairs / PAIRS_PER_ROUND)
+    const rounds = roundsOf(pairs, PAIRS_PER_ROUND)
     return {
       P7: await inTurn({ ours: load(service.url), rival: load(fastify.url) }, { rounds, warmUp: WARM_UP, signal }),
     }

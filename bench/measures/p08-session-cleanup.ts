@@ -1,5 +1,5 @@
 import { TOOLBOX } from '../bare-engine.ts'
-import { type Bench, labelsOf, type Measure } from '../bench.ts'
+import { type Bench, labelsOf, type Measure, roundsOf } from '../bench.ts'
 import { inTurn, timedEnd } from '../in-turn.ts'
 import { endSession, SLEEP, startRelics, startWorkers } from '../residents.ts'
 import { docker } from '../rivals/docker-cli.ts'
@@ -43,7 +43,7 @@ export const sessionCleanup: Measure = {
         await docker(['network', 'rm', network], { signal })
       },
     })
-    return { P8: await inTurn({ ours, rival }, { rounds: Math.ceil(pairs / PAIRS_PER_ROUND), signal }) }
+    return { P8: await inTurn({ ours, rival }, { rounds: roundsOf(pairs, PAIRS_PER_ROUND), signal }) }
   },
 }
 

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { TOOLBOX } from '../bare-engine.ts'
-import type { Bench, Measure } from '../bench.ts'
+import { type Bench, type Measure, roundsOf } from '../bench.ts'
 import { inTurn } from '../in-turn.ts'
 import { COLD } from '../pool.ts'
 import { docker } from '../rivals/docker-cli.ts'
@@ -64,7 +64,7 @@ export const flood: Measure = {
         await docker(args, { signal, discard: true })
       },
     }
-    const measured = await inTurn({ ours, rival }, { rounds: Math.ceil(pairs / PAIRS_PER_ROUND), warmUp: 0, signal })
+    const measured = await inTurn({ ours, rival }, { rounds: roundsOf(pairs, PAIRS_PER_ROUND), warmUp: 0, signal })
     return { P9: measured, 'P9 memory': { ours: [(await service.peakRss()) - before] } }
   },
 }

@@ -1,4 +1,4 @@
-import type { Bench, Measure } from '../bench.ts'
+import { type Bench, type Measure, roundsOf } from '../bench.ts'
 import { inTurn } from '../in-turn.ts'
 import { startRelics } from '../residents.ts'
 import { startBareFastify } from '../rivals/bare-fastify.ts'
@@ -45,7 +45,7 @@ export const start: Measure = {
           },
         },
       },
-      { rounds: Math.ceil(pairs / PAIRS_PER_ROUND), signal },
+      { rounds: roundsOf(pairs, PAIRS_PER_ROUND), signal },
     )
     return { P10: empty, 'P10 full': { ours: await fullStarts(bench) } }
   },

@@ -1,5 +1,8 @@
 import type { Writable } from 'node:stream'
 
+/** A proxy that does not end both directions at once waits for longer than this. */
+const LEAST_MS = 50
+
 /**
  * For how long a connection to an engine goes on in one direction once the other has ended. An engine's
  * goes on; a proxy before it may end both at once, or some time later, and with an attachment's stdin its
@@ -13,7 +16,7 @@ export class HalfClose {
     return new HalfClosed(stdin, {
       goesOnFor: () => this.#longestMs,
       shown: (milliseconds) => {
-        if (teaches) this.#longestMs = Math.max(this.#longestMs, milliseconds)
+        if (teaches) this.#longestMs = Math.max(this.#longestMs, milliseconds, LEAST_MS)
       },
     })
   }

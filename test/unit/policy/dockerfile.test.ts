@@ -366,9 +366,8 @@ it.each([
   ['comments', '#\n'],
 ])('a text of 256 KiB is read in a moment: %s', (_name, part, before = '') => {
   const text = `FROM alpine\n${before}`
-  const began = performance.now()
+  // A quadratic pass would not end before the test has to.
   expectAllowed(text + part.repeat((256 * 1024 - text.length) / part.length))
-  expect(performance.now() - began).toBeLessThan(5_000)
 })
 
 describe('baseImages', () => {
