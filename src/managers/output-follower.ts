@@ -22,6 +22,8 @@ export interface OutputFollowerOptions {
   detach: AbortSignal
   /** Milliseconds that the last output may take after the end of the process. */
   drainMs: number
+  /** The engine's log has the output of this process alone: where it is read once more, nothing is taken twice. */
+  isLogItsOwn?: boolean
   /** What is known of the attachment's connection once its stdin has ended. */
   halfClosed?: HalfClosed
   log: Log
@@ -91,7 +93,7 @@ export class OutputFollower {
   #isDoubtful(): boolean {
     const endedAt = this.#attachmentEndedAt
     // What was followed since before the end is read again to its end.
-    if (endedAt === undefined) return this.#isOfLog
+    if (endedAt === undefined) return this.#isOfLog && this.#options.isLogItsOwn === true
     return performance.now() - endedAt > TOGETHER_MS || this.#options.halfClosed?.isDoubtful(endedAt) === true
   }
 

@@ -93,7 +93,8 @@ export class RunOutput {
 
   #follow(source: OutputOrigin, known: KnownOutput, attached?: Attachment): OutputFollower {
     const take = (chunk: OutputChunk) => this.add(chunk)
-    return new OutputFollower({ ...source, known, take, drainMs: DRAIN_MS, log: this.#log }, attached)
+    const options = { ...source, known, take, drainMs: DRAIN_MS, isLogItsOwn: true, log: this.#log }
+    return new OutputFollower(options, attached)
   }
 }
 
