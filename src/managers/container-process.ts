@@ -47,7 +47,7 @@ export class ContainerProcess {
     })
     // Whoever waits sees a rejection too; without a waiter it is no fault.
     this.exit.then(
-      () => this.drained(),
+      (state) => this.#output.drained(state?.finishedAt),
       () => this.#output.end(),
     )
   }

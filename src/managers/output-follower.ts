@@ -7,10 +7,14 @@ import type { Log } from './log.ts'
 import { outputAfter } from './output-source.ts'
 
 const RETRY_MS = 500
-/** Output that ends so long before its process is looked for in the log. */
+/** Output that ends so long before its process is looked for in the log, while that runs. */
 const DOUBT_MS = 1_000
 /** The end of the output and the news of the end of the process come so close to each other. */
 const TOGETHER_MS = 150
+/** Output that comes to its end so long after its process did not end before it, however late it was read. */
+const CLEARLY_AFTER_MS = 20
+/** What an engine still has to pass on when a process ends takes so long at most; beyond, the clocks do not agree. */
+const AFTER_MS = 3_000
 
 export interface OutputFollowerOptions {
   engine: Pick<Engine, 'containers' | 'availability'>
@@ -22,18 +26,22 @@ export interface OutputFollowerOptions {
   detach: AbortSignal
   /** Milliseconds that the last output may take after the end of the process. */
   drainMs: number
-  /** The engine's log has the output of this process alone: where it is read once more, nothing is taken twice. */
-  isLogItsOwn?: boolean
   /** What is known of the attachment's connection once its stdin has ended. */
   halfClosed?: HalfClosed
   log: Log
+}
+
+/** In milliseconds: by this host's clock, and by `performance.now()`. */
+interface Moment {
+  at: number
+  elapsed: number
 }
 
 /**
  * Takes the output of one process of a container, each byte once. When connections to the engine break,
  * an attachment may seem to end as at the end of the process. So what ends long before that is not
  * believed, nor where whoever waits for the end tells of an interruption, nor where its connection may
- * have ended with its stdin: then the rest is taken from the engine's log, and that to its end.
+ * have ended with its stdin: then the rest is taken from the engine's log.
  */
 export class OutputFollower {
   readonly #options: OutputFollowerOptions
@@ -43,10 +51,10 @@ export class OutputFollower {
   readonly #signal: AbortSignal
   #pumping: Promise<void>
   #isPumping = true
-  /** The output is that of the engine's log. */
-  #isOfLog = false
-  #isInterrupted = false
-  #attachmentEndedAt: number | undefined
+  /** What is taken now is to be followed by the rest that the log has. */
+  #hasRest = false
+  #wasInterrupted = false
+  #attachmentEnd: Moment | undefined
   #doubt: NodeJS.Timeout | undefined
   #draining: Promise<void> | undefined
 
@@ -61,14 +69,16 @@ export class OutputFollower {
 
   /** The connections to the engine broke while the process ran. May be repeated. */
   interrupted(): void {
-    if (this.#over.signal.aborted) return
-    this.#isInterrupted = true
-    if (!this.#isPumping) this.#pumping = this.#pump()
+    this.#wasInterrupted = true
+    this.#takeRest()
   }
 
-  /** Call it when the process has ended: resolves when all output was taken, or after a while without it. May be repeated. */
-  drained(): Promise<void> {
-    this.#draining ??= this.#drain().finally(() => this.end())
+  /**
+   * Call it when the process has ended, by the engine's clock at `finishedAt`: resolves when all output was
+   * taken, or after a while without it. May be repeated.
+   */
+  drained(finishedAt?: Date): Promise<void> {
+    this.#draining ??= this.#drain(finishedAt).finally(() => this.end())
     return this.#draining
   }
 
@@ -78,23 +88,28 @@ export class OutputFollower {
     this.#over.abort()
   }
 
-  async #drain(): Promise<void> {
+  async #drain(finishedAt: Date | undefined): Promise<void> {
     clearTimeout(this.#doubt)
-    if (this.#isDoubtful()) this.interrupted()
+    if (this.#attachmentEnd !== undefined && !this.#wasInterrupted) {
+      // Where its log was begun for a doubt in the meantime, that was a mistake.
+      if (!this.#isDoubtful(this.#attachmentEnd, finishedAt)) return
+      this.#takeRest()
+    }
     if (!(await this.#ends())) {
       // An attachment that does not end with its process is not to be believed either.
-      this.interrupted()
+      this.#takeRest()
       this.#attached?.close()
       await this.#ends()
     }
   }
 
-  /** True where there may be more than came, now that the process has ended. */
-  #isDoubtful(): boolean {
-    const endedAt = this.#attachmentEndedAt
-    // What was followed since before the end is read again to its end.
-    if (endedAt === undefined) return this.#isOfLog && this.#options.isLogItsOwn === true
-    return performance.now() - endedAt > TOGETHER_MS || this.#options.halfClosed?.isDoubtful(endedAt) === true
+  /** True where an attachment may have ended before its process, which has ended since. */
+  #isDoubtful({ at, elapsed }: Moment, finishedAt: Date | undefined): boolean {
+    const behind = finishedAt === undefined ? Number.NaN : at - finishedAt.getTime()
+    const isBehind = (milliseconds: number) => behind >= milliseconds && behind <= AFTER_MS
+    // An engine may take longer to take a container down than its output takes to end.
+    if (!isBehind(-TOGETHER_MS) && performance.now() - elapsed > TOGETHER_MS) return true
+    return !isBehind(CLEARLY_AFTER_MS) && this.#options.halfClosed?.isDoubtful(elapsed) === true
   }
 
   /** True where the output ended in time. */
@@ -106,16 +121,22 @@ export class OutputFollower {
     return ended
   }
 
+  /** What the engine's log has beyond what is taken. */
+  #takeRest(): void {
+    if (this.#over.signal.aborted) return
+    this.#hasRest = true
+    if (!this.#isPumping) this.#pumping = this.#pump()
+  }
+
   async #pump(attached?: AsyncIterable<OutputChunk>): Promise<void> {
     this.#isPumping = true
     let source = attached
     while (!this.#signal.aborted) {
-      this.#isInterrupted = false
-      this.#isOfLog = source === undefined
+      this.#hasRest = false
       const broke = await this.#take(source ?? this.#log())
-      if (!broke && !this.#isInterrupted) {
+      if (!broke && !this.#hasRest) {
         if (source !== undefined) this.#attachmentEnded()
-        else this.#attachmentEndedAt = undefined
+        else this.#attachmentEnd = undefined
         break
       }
       source = undefined
@@ -125,9 +146,16 @@ export class OutputFollower {
   }
 
   #attachmentEnded(): void {
-    this.#attachmentEndedAt = performance.now()
+    this.#attachmentEnd = { at: Date.now(), elapsed: performance.now() }
     if (this.#draining !== undefined) return
-    this.#doubt = setTimeout(() => this.interrupted(), DOUBT_MS).unref()
+    this.#doubt = setTimeout(() => void this.#doubtEnd(), DOUBT_MS).unref()
+  }
+
+  /** While an engine takes an ended container down it answers nothing about it. */
+  async #doubtEnd(): Promise<void> {
+    const { engine, containerId } = this.#options
+    const state = await engine.containers.inspect(containerId).catch(() => undefined)
+    if (this.#draining === undefined && state?.status !== 'exited') this.#takeRest()
   }
 
   async *#log(): AsyncGenerator<OutputChunk> {
@@ -141,7 +169,7 @@ export class OutputFollower {
     const { take, log, containerId } = this.#options
     try {
       for await (const chunk of source) {
-        if (!this.#isOfLog) this.#options.halfClosed?.gave()
+        if (source === this.#attached?.output) this.#options.halfClosed?.gave()
         this.#known.add(chunk)
         await take(chunk)
       }

@@ -80,9 +80,9 @@ export class RunOutput {
     this.#follower?.interrupted()
   }
 
-  /** Resolves when all output of an ended container has been taken. */
-  async drained(): Promise<void> {
-    await this.#follower?.drained()
+  /** Resolves when all output of a container that ended, by the engine's clock at `finishedAt`, has been taken. */
+  async drained(finishedAt?: Date): Promise<void> {
+    await this.#follower?.drained(finishedAt)
   }
 
   /** Ends the log. */
@@ -93,8 +93,7 @@ export class RunOutput {
 
   #follow(source: OutputOrigin, known: KnownOutput, attached?: Attachment): OutputFollower {
     const take = (chunk: OutputChunk) => this.add(chunk)
-    const options = { ...source, known, take, drainMs: DRAIN_MS, isLogItsOwn: true, log: this.#log }
-    return new OutputFollower(options, attached)
+    return new OutputFollower({ ...source, known, take, drainMs: DRAIN_MS, log: this.#log }, attached)
   }
 }
 

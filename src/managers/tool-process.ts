@@ -154,7 +154,7 @@ export class ToolProcess {
     // It never runs again, whether its container is kept or not.
     docker.hostMounts.gone(containerId)
     failpoint('tool.ended')
-    await output.drained()
+    await output.drained(state?.finishedAt)
     failpoint('tool.drained')
     view.resource_usage = usage?.stop() ?? null
     const { warm } = view
