@@ -5,14 +5,17 @@ const HEADER_BYTES = 8
 /** A daemon writes frames of at most 32 KiB; anything near this bound is not a frame. */
 const MAX_FRAME_BYTES = 1024 * 1024
 
+/** Of a piece that is joined with its neighbour. */
+const SHORT_BYTES = 256
+
 /** Type byte of a frame, as in Docker's "Stream format" of the attach call. */
 const STREAMS: Record<number, OutputStream | undefined> = { 0: 'stdout', 1: 'stdout', 2: 'stderr' }
 const SYSTEM_ERROR = 3
 
 /**
  * Splits a multiplexed stream into pieces of stdout and stderr, each passed on as it arrives: what
- * is held is one socket read, and a slow reader slows the source. Neighbours of one stream within a read
- * are one piece: an engine frames every line.
+ * is held is one socket read, and a slow reader slows the source. Short neighbours of one stream within a
+ * read are one piece: an engine frames every line.
  *
  * Throws a `protocol` fault for a header that is none, an `unavailable` fault for an end inside a
  * frame, and the daemon's own words for a frame of its error stream; the output before comes first.
@@ -68,8 +71,7 @@ class Frames {
       this.#remaining -= bytes.length
       const stream = STREAMS[this.#type]
       if (stream === undefined) this.#takeError(bytes)
-      else if (pieces.at(-1)?.stream === stream) pieces.at(-1)?.parts.push(bytes)
-      else pieces.push({ stream, parts: [bytes] })
+      else add(pieces, stream, bytes)
     }
   }
 
@@ -96,6 +98,14 @@ class Frames {
     this.#systemError.push(bytes)
     if (this.#remaining === 0) throw brokenOff(Buffer.concat(this.#systemError).toString('utf8'))
   }
+}
+
+/** To the last piece where both are short and of one stream: what is longer is not worth a copy. */
+function add(pieces: Piece[], stream: OutputStream, bytes: Buffer): void {
+  const last = pieces.at(-1)
+  const isJoined = last?.stream === stream && bytes.length <= SHORT_BYTES && (last.parts[0]?.length ?? 0) <= SHORT_BYTES
+  if (isJoined) last.parts.push(bytes)
+  else pieces.push({ stream, parts: [bytes] })
 }
 
 /** Without a copy where it is whole already. */

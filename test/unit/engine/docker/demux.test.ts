@@ -46,6 +46,19 @@ describe('demultiplex', () => {
     ])
   })
 
+  it('joins short lines of one stream in a read, and copies no long ones', async () => {
+    const long = 'x'.repeat(1000)
+    const frames = ['a', 'b', long, long, 'c'].map((line) => frame(STDOUT, line))
+    const chunks = await collect(demultiplex(reads([Buffer.concat([...frames, frame(STDERR, 'd')])])))
+    expect(chunks.map(({ stream, bytes }) => [stream, bytes.toString()])).toEqual([
+      ['stdout', 'ab'],
+      ['stdout', long],
+      ['stdout', long],
+      ['stdout', 'c'],
+      ['stderr', 'd'],
+    ])
+  })
+
   it('gives the same output wherever two frames are split', async () => {
     const bytes = Buffer.concat([frame(STDOUT, 'grüße\n'), frame(STDERR, '🦀')])
     for (let place = 0; place <= bytes.length; place++) {
