@@ -78,13 +78,13 @@ async function taken({
 
 describe('an attachment that ended', () => {
   it.each<[string, Setting]>([
-    ['behind its process', { finished: -50 }],
-    ['behind its process, which the engine takes long to tell', { finished: -50, knownAfter: 600 }],
+    ['behind its process', { finished: -1_000 }],
+    ['behind its process, which the engine takes long to tell', { finished: -1_000, knownAfter: 600 }],
     [
       'behind its process, which the engine takes so long to tell that it is asked',
-      { finished: -50, knownAfter: 1_500, status: 'exited' },
+      { finished: -1_000, knownAfter: 1_500, status: 'exited' },
     ],
-    ['behind its process, which read its stdin to the end', { finished: -50, stdinEnded: true }],
+    ['behind its process, which read its stdin to the end', { finished: -1_000, stdinEnded: true }],
     ['by the clock of another day, when its process is known to have ended', { finished: -86_400_000 }],
     ['when its process is known to have ended', {}],
   ])('is believed: %s', async (_, setting) => {
@@ -99,7 +99,7 @@ describe('an attachment that ended', () => {
       { finished: 86_400_000, knownAfter: 300 },
     ],
     ['long before its process is known to have ended, nobody knows when', { knownAfter: 300 }],
-    ['about the time of its process, when the connections broke', { finished: -50, interrupted: true }],
+    ['about the time of its process, when the connections broke', { finished: -1_000, interrupted: true }],
   ])('is not believed: %s', async (_, setting) => {
     expect(await taken(setting)).toBe(CAME + REST)
   })
