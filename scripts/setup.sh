@@ -28,10 +28,8 @@ source scripts/setup/packages.sh
 source scripts/setup/build.sh
 # shellcheck source=scripts/setup/engine.sh
 source scripts/setup/engine.sh
-# shellcheck source=scripts/setup/registry.sh
-source scripts/setup/registry.sh
-# shellcheck source=scripts/setup/iproute.sh
-source scripts/setup/iproute.sh
+# shellcheck source=scripts/setup/commands.sh
+source scripts/setup/commands.sh
 # shellcheck source=scripts/setup/docker-py.sh
 source scripts/setup/docker-py.sh
 
@@ -56,10 +54,7 @@ fi
 
 case $purpose in
   start) ensure_build ;;
-  test)
-    ensure_registry
-    ensure_iproute
-    ;;
+  test) ensure_test_commands ;;
   bench)
     ensure_build
     ensure_docker_py

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { access, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { BUSYBOX, packPrograms, UNSTARTED_CODE, UNSTARTED_FILE } from '../../../
 import { readTar } from '../support/tar.ts'
 
 /** What scripts/setup.sh installs: the binary of the toolbox. */
-const LOCAL_BUSYBOX = '/usr/bin/busybox'
+const LOCAL_BUSYBOX = execFileSync('/bin/sh', ['-c', 'command -v busybox'], { encoding: 'utf8' }).trim()
 const PATH = '/usr/bin:/bin'
 
 /** Tells all that a program is told, as the kernel has it. */
