@@ -12,8 +12,8 @@ export class HalfClose {
   #longestMs = 0
 
   /** Watches an attachment with this stdin. `teaches` where all that it gives is an answer to what its stdin told. */
-  watch(stdin: Writable, { teaches }: { teaches: boolean }): HalfClosed {
-    return new HalfClosed(stdin, {
+  watch(stdin: Writable, { teaches }: { teaches: boolean }): HalfCloseWatch {
+    return new HalfCloseWatch(stdin, {
       goesOnFor: () => this.#longestMs,
       shown: (milliseconds) => {
         if (teaches) this.#longestMs = Math.max(this.#longestMs, milliseconds, LEAST_MS)
@@ -28,7 +28,7 @@ interface Known {
 }
 
 /** One attachment, since its stdin ended. */
-export class HalfClosed {
+export class HalfCloseWatch {
   readonly #known: Known
   #since: number | undefined
 

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Attachment, Engine, OutputChunk } from '../engine/engine.ts'
-import type { HalfClosed } from '../engine/half-close.ts'
+import type { HalfCloseWatch } from '../engine/half-close.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
+import { type Moment, mayBeCutOff, now } from './attachment-end.ts'
 import type { KnownOutput } from './known-output.ts'
 import type { Log } from './log.ts'
 import { outputAfter } from './output-source.ts'
@@ -9,12 +10,6 @@ import { outputAfter } from './output-source.ts'
 const RETRY_MS = 500
 /** Output that ends so long before its process is looked for in the log, while that runs. */
 const DOUBT_MS = 1_000
-/** The end of the output and the news of the end of the process come so close to each other. */
-const TOGETHER_MS = 150
-/** Output that comes to its end so long after its process did not end before it, however late it was read. */
-const CLEARLY_AFTER_MS = 20
-/** What an engine still has to pass on when a process ends takes so long at most; beyond, the clocks do not agree. */
-const AFTER_MS = 3_000
 
 export interface OutputFollowerOptions {
   engine: Pick<Engine, 'containers' | 'availability'>
@@ -27,14 +22,8 @@ export interface OutputFollowerOptions {
   /** Milliseconds that the last output may take after the end of the process. */
   drainMs: number
   /** What is known of the attachment's connection once its stdin has ended. */
-  halfClosed?: HalfClosed
+  halfClose?: HalfCloseWatch
   log: Log
-}
-
-/** In milliseconds: by this host's clock, and by `performance.now()`. */
-interface Moment {
-  at: number
-  elapsed: number
 }
 
 /**
@@ -91,8 +80,9 @@ export class OutputFollower {
   async #drain(finishedAt: Date | undefined): Promise<void> {
     clearTimeout(this.#doubt)
     if (this.#attachmentEnd !== undefined && !this.#wasInterrupted) {
+      const { halfClose } = this.#options
       // Where its log was begun for a doubt in the meantime, that was a mistake.
-      if (!this.#isDoubtful(this.#attachmentEnd, finishedAt)) return
+      if (!mayBeCutOff(this.#attachmentEnd, { finishedAt, halfClose })) return
       this.#takeRest()
     }
     if (!(await this.#ends())) {
@@ -101,15 +91,6 @@ export class OutputFollower {
       this.#attached?.close()
       await this.#ends()
     }
-  }
-
-  /** True where an attachment may have ended before its process, which has ended since. */
-  #isDoubtful({ at, elapsed }: Moment, finishedAt: Date | undefined): boolean {
-    const behind = finishedAt === undefined ? Number.NaN : at - finishedAt.getTime()
-    const isBehind = (milliseconds: number) => behind >= milliseconds && behind <= AFTER_MS
-    // An engine may take longer to take a container down than its output takes to end.
-    if (!isBehind(-TOGETHER_MS) && performance.now() - elapsed > TOGETHER_MS) return true
-    return !isBehind(CLEARLY_AFTER_MS) && this.#options.halfClosed?.isDoubtful(elapsed) === true
   }
 
   /** True where the output ended in time. */
@@ -146,7 +127,7 @@ export class OutputFollower {
   }
 
   #attachmentEnded(): void {
-    this.#attachmentEnd = { at: Date.now(), elapsed: performance.now() }
+    this.#attachmentEnd = now()
     if (this.#draining !== undefined) return
     this.#doubt = setTimeout(() => void this.#doubtEnd(), DOUBT_MS).unref()
   }
@@ -169,7 +150,7 @@ export class OutputFollower {
     const { take, log, containerId } = this.#options
     try {
       for await (const chunk of source) {
-        if (source === this.#attached?.output) this.#options.halfClosed?.gave()
+        if (source === this.#attached?.output) this.#options.halfClose?.gave()
         this.#known.add(chunk)
         await take(chunk)
       }

@@ -13,7 +13,7 @@ import { tellSpool } from './output-source.ts'
 const DRAIN_MS = 10_000
 
 /** Whose output it is. */
-type OutputOrigin = Pick<OutputFollowerOptions, 'engine' | 'containerId' | 'detach' | 'halfClosed'>
+type OutputOrigin = Pick<OutputFollowerOptions, 'engine' | 'containerId' | 'detach' | 'halfClose'>
 
 type OutputView = Pick<
   ToolRun,

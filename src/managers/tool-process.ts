@@ -92,8 +92,8 @@ export class ToolProcess {
     const { output, record } = this.#tool
     const containerId = record.entry.containerId as string
     const usage = new UsageMeter(this.#deps.streams, containerId)
-    const halfClosed = this.#deps.engine.halfClose.watch(attachment.stdin, { teaches: record.entry.view.warm })
-    output.follow({ ...this.#outputOf(containerId), halfClosed }, attachment)
+    const halfClose = this.#deps.engine.halfClose.watch(attachment.stdin, { teaches: record.entry.view.warm })
+    output.follow({ ...this.#outputOf(containerId), halfClose }, attachment)
     // What cut off the answer may have cut off the attachment.
     if (!answered) output.interrupted()
     const noted = record.note(

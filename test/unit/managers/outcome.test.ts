@@ -147,6 +147,7 @@ describe('the end of a process and the absence of its engine', () => {
     ['killed when the engine came back', process(0, 111), absence, true],
     ['asked to end by an engine that stopped', process(0, 99, 143), absence, true],
     ['killed while it is away still', process(0, 105), { lostAt: at(100), restoredAt: undefined }, true],
+    ['of which its engine kept no start', { finishedAt: at(105), exitCode: 137, oomKilled: false }, absence, true],
     ['killed hours later by somebody else', process(0, 9000), absence, false],
     ['killed long before', process(0, 50), absence, false],
     ['started since', process(105, 106), absence, false],

@@ -63,7 +63,7 @@ async function taken({
       },
       detach: new AbortController().signal,
       drainMs: 5_000,
-      halfClosed: new HalfClose().watch(stdin, { teaches: false }),
+      halfClose: new HalfClose().watch(stdin, { teaches: false }),
       log: pino({ level: 'silent' }),
     },
     attachment,
