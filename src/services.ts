@@ -23,7 +23,9 @@ import { ImageUsers } from './managers/image-users.ts'
 import { KnownContainers } from './managers/known-containers.ts'
 import type { Log } from './managers/log.ts'
 import { LogReader } from './managers/log-reader.ts'
+import { LoopbackOnly } from './managers/loopback-only.ts'
 import { continueIds } from './managers/names.ts'
+import { NamespaceEntry } from './managers/namespace-entry.ts'
 import { NetworkManager } from './managers/network-manager.ts'
 import { PoolManager } from './managers/pool-manager.ts'
 import { PortForwarder } from './managers/port-forwarder.ts'
@@ -88,9 +90,10 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
   const images = new ImageManager({ engine, instance, allowedImages, allowBuild, build, log, cache: imageCache })
   const policy = { allowedHostRoots: config.allowedHostRoots, sharedVolumes: config.sharedVolumes }
   const toolbox = new Toolbox({ engine, docker, instance, binary: config.toolboxBinary })
+  const loopback = new LoopbackOnly({ availability: engine.availability, toolbox, log })
   const volumes = new VolumeResolver({ engine, instance, policy, hostPaths, hostMounts, toolbox })
   const collector = new ArtifactCollector(engine.containers, store.artifacts)
-  const door = new Door(engine)
+  const door = new Door(engine, new NamespaceEntry({ toolbox, log }))
   const poller = new HealthPoller(door)
   const forwarder = new PortForwarder(door)
   const { profiles, maxConcurrentRuns, queueLimit } = config
@@ -103,6 +106,7 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
     docker,
     networks,
     toolbox,
+    loopback,
     collector,
     // Podman 4 leaks what it is asked for with an attachment into the container's stdin.
     max: engineInfo.name === 'podman' ? 0 : config.poolMax,
@@ -114,6 +118,7 @@ export function buildServices({ config, engine: given, engineInfo, store, hostPa
   const tools = new ToolManager({
     ...shared,
     toolbox,
+    loopback,
     collector,
     streams,
     pool,

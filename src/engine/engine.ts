@@ -117,6 +117,8 @@ export interface ContainerState {
   error: string
   /** By network id; empty address while the container does not run. */
   networks: readonly ContainerEndpoint[]
+  /** Path of its network namespace on the engine's host; absent where it does not run, or has none of the engine's. */
+  networkNamespace?: string
   ports: readonly PublishedPort[]
   mounts: readonly MountedPath[]
   /** As the container was made; empty for the image's own. */
@@ -370,6 +372,8 @@ export interface VolumeState {
   name: string
   labels: Labels
   createdAt: Date
+  /** Where its files are on the engine's host; absent where the engine does not say. */
+  mountpoint?: string
 }
 
 export interface Volumes {

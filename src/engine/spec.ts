@@ -84,8 +84,13 @@ export type MountSpec =
   | { type: 'volume'; source?: string; target: string; readOnly: boolean; keepAsIs?: boolean }
   | { type: 'bind'; source: string; target: string; readOnly: boolean }
 
+/**
+ * Of mode `none`, a container has its loopback alone. With a `hostsFile`, a path on the engine's host that
+ * becomes its /etc/hosts, the engine sets up no network of its own for it, which takes it longer than all
+ * else of a start; that the loopback is alone then too is for managers/loopback-only.ts to see.
+ */
 export type NetworkAttachment =
-  | { mode: 'none' }
+  | { mode: 'none'; hostsFile?: string }
   | { mode: 'bridge' }
   /** Names that are not of the network are passed on to nobody, but where the container may ask outside. */
   | { mode: 'network'; networkId: string; aliases: readonly string[]; resolvesOutside?: true }

@@ -3,7 +3,7 @@ import type { Engine, NetworkState } from '../engine/engine.ts'
 import type { NetworkIsolation } from '../engine/spec.ts'
 import { AppError, isEngineFault, messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
-import { decodeLabels, encodeLabels, type Ownership, ownedBy } from '../labels.ts'
+import { decodeLabels, encodeLabels, type Labels, type Ownership, ownedBy } from '../labels.ts'
 import { type Datagrams, hostAddressesOn, refuseDatagrams } from './host-bridge.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
@@ -78,19 +78,20 @@ export class NetworkManager {
   /** The session's network, made where it is missing; concurrent calls make one. */
   ensure(sessionId: string): Promise<SessionNetwork> {
     return this.#creations.share(sessionId, async () => {
-      const present = await this.get(sessionId)
-      if (present !== undefined) {
-        await this.#shutOff(present)
-        return present
+      const present = await this.#engine.networks.list({})
+      const own = present.find(({ labels }) => this.#isOf(sessionId, labels))
+      if (own !== undefined) {
+        await this.#shutOff(managedNetwork(own))
+        return { ...managedNetwork(own), sessionId }
       }
       const intent = { session: sessionId, prefix: SESSION_PREFIX, isolated: false }
       const name = `session_${sessionId}`
-      const made = await this.#createAlone({ ...intent, name })
+      const made = await this.#createAlone({ ...intent, name }, present)
+      if (made !== undefined) return { ...made, sessionId }
       // Another installation on this engine has a session of that id.
-      return {
-        ...(made ?? (await this.#create({ ...intent, name: `${name}_${this.#instance.slice(0, 8)}` }))),
-        sessionId,
-      }
+      const marked = { ...intent, name: `${name}_${this.#instance.slice(0, 8)}` }
+      const { network } = await this.#create(marked, await this.#engine.networks.list({}))
+      return { ...network, sessionId }
     })
   }
 
@@ -101,15 +102,14 @@ export class NetworkManager {
   ensureInternal(): Promise<ManagedNetwork> {
     return this.#internal.share('internal', async () => {
       const name = this.#internalName
-      const [present] = (await this.#engine.networks.list(ownedBy(this.#instance, 'network'))).filter(
-        (network) => network.name === name,
-      )
-      if (present !== undefined) {
-        await this.#shutOff(managedNetwork(present))
-        return managedNetwork(present)
+      const present = await this.#engine.networks.list({})
+      const own = present.find((network) => network.name === name && this.#isOf(undefined, network.labels))
+      if (own !== undefined) {
+        await this.#shutOff(managedNetwork(own))
+        return managedNetwork(own)
       }
       const prefix = capacityOf(this.#range, INTERNAL_PREFIX) > 0 ? INTERNAL_PREFIX : SESSION_PREFIX
-      return this.#create({ name, session: undefined, prefix, isolated: true })
+      return (await this.#create({ name, session: undefined, prefix, isolated: true }, present)).network
     })
   }
 
@@ -158,6 +158,12 @@ export class NetworkManager {
   /** True where a network is still there. */
   async exists(networkId: string): Promise<boolean> {
     return (await this.#engine.networks.inspect(networkId)) !== undefined
+  }
+
+  /** True for the labels of a network that this installation made for a session, or for none. */
+  #isOf(sessionId: string | undefined, labels: Labels): boolean {
+    const owner = decodeLabels(labels)
+    return owner?.instance === this.#instance && owner.kind === 'network' && owner.session === sessionId
   }
 
   get #internalName(): string {
@@ -210,22 +216,25 @@ export class NetworkManager {
   }
 
   /** Undefined where somebody else's network has the name; two that are made in one moment may both get it. */
-  async #createAlone(intent: NetworkIntent): Promise<ManagedNetwork | undefined> {
+  async #createAlone(intent: NetworkIntent, present: readonly NetworkState[]): Promise<ManagedNetwork | undefined> {
     try {
-      const made = await this.#create(intent)
-      const namesakes = (await this.#engine.networks.list({})).filter(({ name }) => name === intent.name)
-      if (namesakes.length <= 1) return made
-      await this.remove(made)
+      const { network, namesakes } = await this.#create(intent, present)
+      if (namesakes === 0) return network
+      await this.remove(network)
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== 'conflict') throw error
     }
     return undefined
   }
 
-  async #create({ name, session, prefix, isolated }: NetworkIntent): Promise<ManagedNetwork> {
+  /** Makes one in a range that none of the present ones has, and tells how many others have its name by then. */
+  async #create(
+    { name, session, prefix, isolated }: NetworkIntent,
+    present: readonly NetworkState[],
+  ): Promise<{ network: ManagedNetwork; namesakes: number }> {
     const nonce = randomUUID()
     const labels = encodeLabels({ instance: this.#instance, kind: 'network', id: name, session, nonce })
-    const existing = (await this.#engine.networks.list({})).flatMap((network) => network.subnets)
+    const existing = present.flatMap((network) => network.subnets)
     let tries = 0
     const from = prefix === SESSION_PREFIX ? this.#nextIndex : 0
     for (const { index, cidr } of freeSubnets(this.#range, [...existing, ...this.#reserved], from, prefix)) {
@@ -248,10 +257,11 @@ export class NetworkManager {
           { event: 'network.created', network: name, session_id: session, subnet: cidr },
           'network created',
         )
-        const state = await this.#engine.networks.inspect(id)
+        const named = (await this.#engine.networks.list({})).filter((network) => network.name === name)
+        const state = named.find((network) => network.id === id)
         if (state === undefined) throw new AppError('engine_error', `Network ${name} vanished while it was being made`)
         await this.#shutOff(managedNetwork(state))
-        return managedNetwork(state)
+        return { network: managedNetwork(state), namesakes: named.length - 1 }
       } catch (error) {
         if (isEngineFault(error, 'subnet_overlap') && ++tries < SUBNET_TRIES) continue
         if (isEngineFault(error, 'conflict')) {

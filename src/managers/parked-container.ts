@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { Attachment, Engine, ImageInfo, PathStat } from '../engine/engine.ts'
+import type { NetworkAttachment } from '../engine/spec.ts'
 import { EngineError } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import type { ArtifactCollector } from './artifact-collector.ts'
 import type { DockerManager } from './docker-manager.ts'
 import { encodeHandOff, type HandOff } from './hand-off.ts'
+import type { LoopbackOnly } from './loopback-only.ts'
 import { newId } from './names.ts'
 import type { NetworkManager } from './network-manager.ts'
 import { type ParkingPlan, parkingMounts } from './parking-plan.ts'
@@ -15,6 +17,7 @@ export interface ParkingDeps {
   docker: DockerManager
   networks: NetworkManager
   toolbox: Toolbox
+  loopback: LoopbackOnly
   collector: ArtifactCollector
 }
 
@@ -47,25 +50,27 @@ export class ParkedContainer {
 
   /** Makes and starts one, with its output attached. Leaves nothing where it fails. */
   static async park(deps: ParkingDeps, plan: ParkingPlan, id = newId('pool')): Promise<ParkedContainer> {
-    const { collector, docker, engine, networks, toolbox } = deps
+    const { collector, docker, engine, toolbox } = deps
     const nonce = randomUUID()
     const sources = new Map(plan.opensFolders ? plan.folders.map((folder, at) => [folder, `${id}_${at}`]) : [])
     const volumes = [...sources.values()]
     let containerId: string | undefined
     try {
-      const [tools, waitingRoom] = await Promise.all([
+      const [tools, network] = await Promise.all([
         toolbox.mount(),
-        plan.network === 'session' ? networks.ensureInternal() : undefined,
+        attachmentOf(deps, plan),
         ...volumes.map((name) => toolbox.openVolume(name, { id, nonce })),
       ])
-      containerId = await docker.create({
-        owner: { kind: 'pool', id, nonce },
-        containerName: id,
-        imageId: plan.imageId,
-        plan: { ...plan.container, mounts: [...parkingMounts(plan, sources), tools] },
-        network: networkOf(plan, waitingRoom?.id),
-        labels: plan.labels,
-      })
+      containerId = await deps.loopback.made(network, (attached) =>
+        docker.create({
+          owner: { kind: 'pool', id, nonce },
+          containerName: id,
+          imageId: plan.imageId,
+          plan: { ...plan.container, mounts: [...parkingMounts(plan, sources), tools] },
+          network: attached,
+          labels: plan.labels,
+        }),
+      )
       failpoint('pool.created')
       const [attachment, outputBefore] = await Promise.all([
         engine.containers.attach(containerId, { stdin: true }),
@@ -76,7 +81,7 @@ export class ParkedContainer {
       })
       await engine.containers.start(containerId)
       // What is in no network can still be taken into one; what was made for none cannot.
-      if (waitingRoom !== undefined) await engine.networks.disconnect(waitingRoom.id, containerId)
+      if (network.mode === 'network') await engine.networks.disconnect(network.networkId, containerId)
       failpoint('pool.parked')
       return new ParkedContainer(plan, { id, containerId, attachment, volumes, outputBefore })
     } catch (error) {
@@ -124,7 +129,9 @@ export class ParkedContainer {
   }
 }
 
-function networkOf({ network }: ParkingPlan, waitingRoom: string | undefined) {
-  if (network !== 'session') return { mode: network } as const
-  return { mode: 'network', networkId: waitingRoom ?? '', aliases: [] } as const
+/** One that is to join a session's network waits in that of the workers until it runs. */
+async function attachmentOf({ loopback, networks }: ParkingDeps, plan: ParkingPlan): Promise<NetworkAttachment> {
+  if (plan.network === 'bridge') return { mode: 'bridge' }
+  if (plan.network === 'none') return loopback.attachment(plan.container.sandbox.runtime)
+  return { mode: 'network', networkId: (await networks.ensureInternal()).id, aliases: [] }
 }

@@ -105,14 +105,21 @@ export class RelicRunner {
   /** Starts the container with its output attached, and learns where it is. */
   async #launch(): Promise<void> {
     const containerId = this.#record.containerId
-    const before = await this.#deps.engine.containers.inspect(containerId)
-    await this.#deps.volumes.requireInPlace(before?.mounts ?? [])
+    await this.#requireMountsInPlace(containerId)
     this.#process = await ContainerProcess.start({ ...this.#processOptions(containerId), former: this.#process })
     const state = await this.#deps.engine.containers.inspect(containerId)
     if (state === undefined) throw new RelicDied(undefined)
     await this.#locate(state)
     this.#record.entry.view.started_at = timestamp(state.startedAt)
     await this.#record.update({ status: 'starting' })
+  }
+
+  /** Looks where what it mounts of the host leads; of one that was rebuilt, its container alone knows what that is. */
+  async #requireMountsInPlace(containerId: string): Promise<void> {
+    const { request } = this.#record.entry
+    if (this.#record.request.volumes.length === 0 && !request?.rebuilt) return
+    const { mounts = [] } = (await this.#deps.engine.containers.inspect(containerId)) ?? {}
+    await this.#deps.volumes.requireInPlace(mounts)
   }
 
   #processOptions(containerId: string): ContainerProcessOptions {
@@ -129,6 +136,7 @@ export class RelicRunner {
       networkId: endpoint.networkId,
       address: endpoint.address,
       gateway: endpoint.gateway,
+      namespace: state.networkNamespace,
       port: this.#record.request.port,
     }
     this.#prober.door = door

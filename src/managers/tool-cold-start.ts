@@ -67,17 +67,19 @@ export class ColdStart {
 
   async #start(prepared: PreparedTool): Promise<Outcome> {
     const { attempt, toolProcess, record, request } = this.#tool
-    const { collector, docker, engine, volumes } = this.#deps
+    const { collector, docker, engine, loopback, volumes } = this.#deps
     const { image, folders } = prepared
     const began = performance.now()
-    const containerId = await docker.create({
-      owner: attempt.owner,
-      containerName: attempt.containerName,
-      imageId: image.id,
-      plan: this.#plan(prepared),
-      network: prepared.network,
-      labels: request.labels,
-    })
+    const containerId = await loopback.made(prepared.network, (network) =>
+      docker.create({
+        owner: attempt.owner,
+        containerName: attempt.containerName,
+        imageId: image.id,
+        plan: this.#plan(prepared),
+        network,
+        labels: request.labels,
+      }),
+    )
     record.entry.containerId = containerId
     let attachment: Attachment | undefined
     try {

@@ -5,7 +5,8 @@ import type { VolumeDecision } from '../policy/volumes.ts'
 import { requireWorkingDir } from '../policy/working-dir.ts'
 import type { EgressManager } from './egress-manager.ts'
 import type { ImageManager, ResolvedImage } from './image-manager.ts'
-import type { NetworkManager, SessionNetwork } from './network-manager.ts'
+import type { LoopbackOnly } from './loopback-only.ts'
+import type { NetworkManager } from './network-manager.ts'
 import type { Toolbox } from './toolbox.ts'
 import type { VolumeResolver } from './volume-resolver.ts'
 import { type FolderPlan, folderMounts, needsOpenFolders, planFolders } from './writable-folders.ts'
@@ -16,6 +17,7 @@ export interface ToolPreparationDeps {
   images: ImageManager
   volumes: VolumeResolver
   toolbox: Toolbox
+  loopback: LoopbackOnly
 }
 
 /** What policy decided about a request before it was accepted. */
@@ -34,13 +36,15 @@ export interface PreparedTool {
   ownVolumes: string[]
 }
 
-function sessionNetwork(
-  { egress, networks }: ToolPreparationDeps,
+async function attachmentOf(
+  { egress, loopback, networks }: ToolPreparationDeps,
   { network_mode, session_id }: ExecuteTool,
   profile: Profile,
-): Promise<SessionNetwork | undefined> {
-  if (network_mode === 'egress') return egress.ensure(session_id, profile)
-  return network_mode === 'session' ? networks.ensure(session_id) : Promise.resolve(undefined)
+): Promise<NetworkAttachment> {
+  if (network_mode === 'none') return loopback.attachment(profile.runtime)
+  if (network_mode === 'bridge') return { mode: 'bridge' }
+  const network = await (network_mode === 'egress' ? egress.ensure(session_id, profile) : networks.ensure(session_id))
+  return { mode: 'network', networkId: network.id, aliases: [] }
 }
 
 /** Image, network, volumes and folders, side by side. */
@@ -54,7 +58,7 @@ export async function prepareTool(
   const session = request.session_id
   const [image, network, volumeMounts] = await Promise.all([
     deps.images.resolve(request, { session, owner: run.owner }, signal),
-    sessionNetwork(deps, request, profile),
+    attachmentOf(deps, request, profile),
     deps.volumes.within(profile.hostRoots).resolve(volumes, { session, open: profile.user !== undefined }),
   ])
   requireWorkingDir(image)
@@ -70,10 +74,7 @@ export async function prepareTool(
   await Promise.all(ownVolumes.map((name) => deps.toolbox.openVolume(name, { id: run.id, nonce: run.nonce, session })))
   return {
     image,
-    network:
-      network === undefined
-        ? { mode: request.network_mode === 'bridge' ? 'bridge' : 'none' }
-        : { mode: 'network', networkId: network.id, aliases: [] },
+    network,
     mounts: [...volumeMounts, ...folderMounts(folders, sources)],
     folders,
     ownVolumes,

@@ -204,6 +204,28 @@ while [ "$tree" != ' ' ]; do
 done
 `,
 
+  /**
+   * `loopback-alone`: 0 in a container whose only network is its loopback, on which nobody listens, and
+   * that knows it as localhost.
+   */
+  'loopback-alone': `loopback=
+while read -r interface rest; do
+  case $interface in
+  lo:*) loopback=yes ;;
+  *:*) exit 1 ;;
+  esac
+done </proc/net/dev
+[ -n "$loopback" ] || exit 1
+for table in /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6; do
+  [ -e "$table" ] || continue
+  { read -r heading && read -r socket; } <"$table" && exit 1
+done
+while read -r address name rest; do
+  [ "$address $name" = '127.0.0.1 localhost' ] && exit 0
+done </etc/hosts
+exit 1
+`,
+
   /** What git calls for a user name and a password. */
   'git-askpass': `case $1 in
 Username*) file=${PRIVATE_FOLDER}/${GIT_USERNAME_FILE} ;;
@@ -212,6 +234,10 @@ esac
 exec ${BUSYBOX} cat "$file"
 `,
 }
+
+/** What a container's loopback is called, in a file that becomes its /etc/hosts. */
+export const HOSTS_FILE = 'hosts'
+const HOSTS = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n'
 
 /** For shells of images that have none: found behind all that the image has. */
 const APPLETS = `ash awk base64 basename cat chmod chown cmp cp cut date dd df diff dirname du echo env expr false find
@@ -222,9 +248,9 @@ true tty uname uniq unlink vi wc wget which whoami xargs yes`.split(/\s+/)
 /** The last to be unpacked: where it is, all are. */
 export const LAST_PROGRAM = 'git-askpass'
 
-/** What worker-exec and its like look like, by name. */
+/** Where containers have a program. */
 export function programPath(
-  name: 'tool-start' | 'worker-start' | 'worker-exec' | 'worker-kill' | 'git-askpass',
+  name: 'tool-start' | 'worker-start' | 'worker-exec' | 'worker-kill' | 'loopback-alone' | 'git-askpass',
 ): string {
   return `${TOOLBOX_FOLDER}/${name}`
 }
@@ -232,16 +258,17 @@ export function programPath(
 /** Changes whenever a program does, so that a volume is never filled half with the old. */
 export function programsDigest(): string {
   return createHash('sha256')
-    .update(JSON.stringify([PROGRAMS, APPLETS]))
+    .update(JSON.stringify([PROGRAMS, APPLETS, HOSTS]))
     .digest('hex')
     .slice(0, 8)
 }
 
-/** The programs as a tar, to be unpacked beside the busybox. */
+/** The programs, and the file of hosts, as a tar, to be unpacked beside the busybox. */
 export function packPrograms(): Readable {
   const tar = pack()
   tar.entry({ name: 'bin/', type: 'directory', mode: 0o755 })
   for (const applet of APPLETS) tar.entry({ name: `bin/${applet}`, type: 'symlink', linkname: '../busybox' })
+  tar.entry({ name: HOSTS_FILE, mode: 0o644 }, HOSTS)
   for (const [name, text] of Object.entries(PROGRAMS)) {
     tar.entry({ name, mode: 0o755 }, `#!${BUSYBOX} sh\n${text}`)
   }

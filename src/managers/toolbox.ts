@@ -1,15 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import { access, constants, readFile } from 'node:fs/promises'
+import { posix } from 'node:path'
 import { Readable } from 'node:stream'
 import { pack } from 'tar-stream'
 import type { Engine, ImageInfo } from '../engine/engine.ts'
-import type { MountSpec } from '../engine/spec.ts'
+import type { MountSpec, NetworkAttachment } from '../engine/spec.ts'
 import { AppError } from '../errors.ts'
 import { encodeLabels, type Ownership } from '../labels.ts'
-import { planUnstarted } from '../policy/container-policy.ts'
+import { planProgram, planUnstarted } from '../policy/container-policy.ts'
+import { untilEnded } from './container-end.ts'
 import type { DockerManager } from './docker-manager.ts'
 import { InFlight } from './in-flight.ts'
-import { LAST_PROGRAM, packPrograms, programsDigest, TOOLBOX_FOLDER } from './toolbox-programs.ts'
+import { BUSYBOX, HOSTS_FILE, LAST_PROGRAM, packPrograms, programsDigest, TOOLBOX_FOLDER } from './toolbox-programs.ts'
 
 const TOOLBOX_IMAGE = 'container-orchestrator/toolbox:1'
 /** Where the image has the binary: a volume mounted there is filled with it by the engine. */
@@ -18,6 +20,7 @@ const FOLDER_IN_IMAGE = '/toolbox'
 const OPEN_FOLDER_IN_IMAGE = '/tmp'
 const BINARIES = ['/opt/toolbox/busybox', '/usr/bin/busybox', '/bin/busybox']
 const BUILD_DEADLINE_MS = 120_000
+const RUN_DEADLINE_MS = 10_000
 
 const DOCKERFILE = `FROM scratch
 COPY busybox /bin/busybox
@@ -37,6 +40,7 @@ export class Toolbox {
   readonly #volumes = new InFlight<string>()
   readonly #filled = new Set<string>()
   readonly #images = new InFlight<ImageInfo>()
+  #onHost: Promise<string | undefined> | undefined
 
   constructor(options: { engine: Engine; docker: DockerManager; instance: string; binary: string | undefined }) {
     this.#engine = options.engine
@@ -46,9 +50,54 @@ export class Toolbox {
   }
 
   /** The read-only mount of the toolbox; image and volume are made where they are missing. */
-  async mount(): Promise<MountSpec> {
+  async mount(): Promise<MountSpec & { source: string }> {
     const source = await this.#volumes.share('volume', () => this.#volume())
     return { type: 'volume', source, target: TOOLBOX_FOLDER, readOnly: true }
+  }
+
+  /** Path on the engine's host of a file for /etc/hosts of a container without a network; undefined where the engine does not say. */
+  async hostsFile(): Promise<string | undefined> {
+    const { source } = await this.mount()
+    const { mountpoint } = (await this.#engine.volumes.inspect(source)) ?? {}
+    return mountpoint === undefined ? undefined : posix.join(mountpoint, HOSTS_FILE)
+  }
+
+  /** Path of the busybox as this host has it; undefined where that is not the engine's, or this process may not run it. */
+  programOnHost(): Promise<string | undefined> {
+    this.#onHost ??= this.#findOnHost().catch(() => undefined)
+    return this.#onHost
+  }
+
+  async #findOnHost(): Promise<string | undefined> {
+    const { source } = await this.mount()
+    const { mountpoint } = (await this.#engine.volumes.inspect(source)) ?? {}
+    if (mountpoint === undefined) return undefined
+    const path = posix.join(mountpoint, posix.basename(BUSYBOX))
+    await access(path, constants.X_OK)
+    return path
+  }
+
+  /** Runs a program of the toolbox in a container of its own, and answers its exit code. */
+  async run(program: string, network: NetworkAttachment, runtime: string | undefined): Promise<number> {
+    const [image, mount] = await Promise.all([this.#image(), this.mount()])
+    const nonce = randomUUID()
+    const containerId = await this.#docker.create({
+      owner: { kind: 'toolbox', id: program, nonce },
+      containerName: `toolbox_${nonce}`,
+      imageId: image.id,
+      plan: planProgram([program], [mount], runtime),
+      network,
+    })
+    try {
+      await this.#engine.containers.start(containerId)
+      const signal = AbortSignal.timeout(RUN_DEADLINE_MS)
+      const state = await untilEnded(this.#engine.containers, containerId, { signal })
+      if (state === undefined)
+        throw new AppError('engine_error', `The container of ${program} was removed while it ran`)
+      return state.exitCode
+    } finally {
+      this.#docker.removeLater(containerId)
+    }
   }
 
   /**

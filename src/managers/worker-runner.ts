@@ -241,7 +241,8 @@ export class WorkerRunner {
     )
     if (endpoint === undefined || endpoint.address === '') return
     const { networkId, address, gateway } = endpoint
-    const target: Omit<DoorTarget, 'port'> = { containerId: state.id, networkId, address, gateway }
+    const namespace = state.networkNamespace
+    const target: Omit<DoorTarget, 'port'> = { containerId: state.id, networkId, address, gateway, namespace }
     this.#record.entry.view.ports = await this.#deps.forwarder.open(this.#record.entry.id, wanted, target)
   }
 

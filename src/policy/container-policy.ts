@@ -93,6 +93,21 @@ export function planUnstarted(mounts: readonly MountSpec[] = []): ContainerPlan 
   }
 }
 
+/** A container for a program of the service's own, which needs no more than its mounts. */
+export function planProgram(
+  program: readonly string[],
+  mounts: readonly MountSpec[],
+  runtime: string | undefined,
+): ContainerPlan {
+  const { sandbox, resources, ...plan } = planUnstarted(mounts)
+  return {
+    ...plan,
+    entrypoint: program,
+    resources: { ...resources, memoryBytes: 64 * MIB, pids: 64 },
+    sandbox: { ...sandbox, ...(runtime === undefined ? {} : { runtime }) },
+  }
+}
+
 function argv(request: { entrypoint?: readonly string[] | undefined; command?: readonly string[] | undefined }) {
   return {
     ...(request.entrypoint === undefined ? {} : { entrypoint: request.entrypoint }),

@@ -626,6 +626,23 @@ export function describeEngineContract(name: string, open: () => Promise<Contrac
         expect(await engine.volumes.inspect(name)).toBeUndefined()
       })
 
+      it('tell where their files are, one of which may become the hosts of a container without a network', async () => {
+        const source = `contract-${randomUUID()}`
+        await engine.volumes.create(source, label)
+        const mounts = [{ type: 'volume', source, target: '/v', readOnly: false }] as const
+        const filler = await create({ mounts })
+        await engine.containers.writeArchive(filler, '/v', tarOf({ hosts: '127.0.0.1\tlocalhost\n' }))
+        const { mountpoint } = (await engine.volumes.inspect(source)) ?? {}
+        expect(mountpoint).toMatch(/^\/.+/)
+        const command = ['cat', '/etc/hosts']
+        const { stdout } = await finished({ command, network: { mode: 'none', hostsFile: `${mountpoint}/hosts` } })
+        expect(stdout).toBe('127.0.0.1\tlocalhost\n')
+        expect((await finished({ command })).stdout).toMatch(/^127\.0\.0\.1\s+localhost$/m)
+        const missing = create({ network: { mode: 'none', hostsFile: `${mountpoint}/gone` } })
+        await expect(missing).rejects.toMatchObject({ fault: 'invalid' })
+        await engine.containers.remove(filler)
+      })
+
       it('in use cannot be removed', async () => {
         const source = `contract-${randomUUID()}`
         await engine.volumes.create(source, label)

@@ -1,17 +1,22 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
+import { type Logger, pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Door, type DoorTarget } from '../../src/managers/door.ts'
 import { HealthPoller } from '../../src/managers/health-poller.ts'
-import { BUSYBOX } from '../../src/managers/toolbox-programs.ts'
+import { NamespaceEntry } from '../../src/managers/namespace-entry.ts'
+import { Toolbox } from '../../src/managers/toolbox.ts'
 import { Client } from '../fixtures/client.ts'
 import { DEBIAN, HTTPD } from '../fixtures/images.ts'
 import { startService, type TestService } from '../fixtures/service.ts'
 import { newSession } from '../fixtures/sessions.ts'
 
 let service: TestService
-let direct: DoorTarget
+let target: DoorTarget
+/** Ways into the relic's network, as the service has them. */
+let entry: NamespaceEntry
 const session_id = newSession('door')
 /** Connected at once. */
 const CALLERS = 50
@@ -20,19 +25,30 @@ beforeAll(async () => {
   service = await startService()
   const client = new Client(service.url)
   const { body } = await client.post('/containers/relic/start', { relic_name: 'web', session_id, image: HTTPD })
-  const endpoint = (await service.engine.containers.inspect(body.container_id))?.networks[0]
-  direct = {
+  const state = await service.engine.containers.inspect(body.container_id)
+  const endpoint = state?.networks[0]
+  target = {
     containerId: body.container_id,
     networkId: endpoint?.networkId ?? '',
     address: endpoint?.address ?? '',
     gateway: endpoint?.gateway ?? '',
     port: 8000,
+    namespace: state?.networkNamespace,
   }
+  const toolbox = new Toolbox({
+    engine: service.engine,
+    docker: service.services.docker,
+    instance: service.instance,
+    binary: undefined,
+  })
+  entry = new NamespaceEntry({ toolbox, log: pino({ level: 'silent' }) })
 })
 afterAll(() => service.destroy())
 
-/** The same port, as a process sees it that shares no network with the engine. */
-const throughExec = (): DoorTarget => ({ ...direct, networkId: 'f'.repeat(64) })
+const WAYS = [
+  ['a process of this host in its network', () => new Door(service.engine, entry)],
+  ['an exec of the toolbox', () => new Door(service.engine)],
+] as const
 
 /** Sends back what it is sent; ends at the word "end". */
 const ECHO = `
@@ -67,21 +83,17 @@ async function exchange(port: number, words: string): Promise<string> {
   return answer
 }
 
-/** Processes in a container that carry a connection. */
-async function carriersIn(containerId: string): Promise<number> {
-  const command = [BUSYBOX, 'ps', '-o', 'args']
-  const exec = await service.engine.containers.exec(containerId, { command, stdin: false })
-  let text = ''
-  for await (const { bytes } of exec.output) text += bytes.toString()
-  return text.split('\n').filter((line) => line.includes('busybox nc ')).length
+/** Processes that carry a connection to an address: of this host, and of containers, which it has, too. */
+async function carriersTo(address: string): Promise<number> {
+  const entries = await readdir('/proc')
+  const commands = entries.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''))
+  const carrier = new RegExp(`busybox\0nc\0-w\0.*\0${address}\0`)
+  return (await Promise.all(commands)).filter((command) => carrier.test(command)).length
 }
 
 describe('the door into a container', () => {
-  it.each([
-    ['its address', () => direct],
-    ['an exec of the toolbox', throughExec],
-  ])('carries bytes both ways through %s', async (_, target) => {
-    const connection = await new Door(service.engine).dial(target(), AbortSignal.timeout(10_000))
+  it.each(WAYS)('carries bytes both ways through %s', async (_, door) => {
+    const connection = await door().dial(target, AbortSignal.timeout(10_000))
     connection.write('GET /health HTTP/1.0\r\n\r\n')
     let answer = ''
     for await (const part of connection) answer += String(part)
@@ -89,20 +101,42 @@ describe('the door into a container', () => {
     expect(answer.trimEnd().endsWith('ok')).toBe(true)
   })
 
-  it.each([
-    ['its address', () => direct],
-    ['an exec of the toolbox', throughExec],
-  ])('tells health through %s, of a port that is served and of one that is not', async (_, target) => {
-    const poller = new HealthPoller(new Door(service.engine))
-    expect(await poller.probe(target(), '/health')).toMatchObject({ healthy: true, status_code: 200, error: null })
-    expect(await poller.probe(target(), '/absent')).toMatchObject({ healthy: false, status_code: 404 })
-    expect(await poller.probe({ ...target(), port: 9 }, '/health')).toMatchObject({ healthy: false, status_code: null })
+  it.each(WAYS)('tells health through %s, of a port that is served and of one that is not', async (_, door) => {
+    const poller = new HealthPoller(door())
+    expect(await poller.probe(target, '/health')).toMatchObject({ healthy: true, status_code: 200, error: null })
+    expect(await poller.probe(target, '/absent')).toMatchObject({ healthy: false, status_code: 404 })
+    expect(await poller.probe({ ...target, port: 9 }, '/health')).toMatchObject({ healthy: false, status_code: null })
   })
 
-  it('leaves no process behind in the container', async () => {
-    const poller = new HealthPoller(new Door(service.engine))
-    for (let probe = 0; probe < 5; probe++) await poller.probe(throughExec(), '/health')
-    await expect.poll(() => carriersIn(direct.containerId), { timeout: 15_000, interval: 500 }).toBe(0)
+  it.each(WAYS)('leaves no process behind that was %s', async (_, door) => {
+    const poller = new HealthPoller(door())
+    for (let probe = 0; probe < 5; probe++) await poller.probe(target, '/health')
+    await expect.poll(() => carriersTo(target.address), { timeout: 15_000, interval: 500 }).toBe(0)
+  })
+
+  it('goes by an exec where the network cannot be entered from here', async () => {
+    const entered = vi.spyOn(entry, 'run')
+    const exec = vi.spyOn(service.engine.containers, 'exec')
+    const poller = new HealthPoller(new Door(service.engine, entry))
+    expect(await poller.probe({ ...target, namespace: '/nonexistent' }, '/health')).toMatchObject({ healthy: true })
+    expect(exec).toHaveBeenCalledTimes(1)
+    expect(await poller.probe(target, '/health')).toMatchObject({ healthy: true })
+    expect(exec).toHaveBeenCalledTimes(1)
+    expect(entered).toHaveBeenCalledTimes(2)
+    vi.restoreAllMocks()
+  })
+
+  it('asks once only whether it may enter networks', async () => {
+    const info = vi.fn()
+    const log = { info } as unknown as Logger
+    // What is no namespace cannot be entered by anybody.
+    const refusing = new NamespaceEntry({ toolbox: { programOnHost: async () => '/usr/bin/busybox' }, log })
+    const poller = new HealthPoller(new Door(service.engine, refusing))
+    const elsewhere = { ...target, namespace: '/etc/hostname' }
+    expect(await poller.probe(elsewhere, '/health')).toMatchObject({ healthy: false })
+    await expect.poll(() => info.mock.calls.length).toBe(1)
+    expect(await poller.probe(elsewhere, '/health')).toMatchObject({ healthy: true })
+    expect(info).toHaveBeenCalledTimes(1)
   })
 
   it(`carries ${CALLERS} connections to a published port at once, and leaves no process behind for any`, async () => {
@@ -128,16 +162,17 @@ describe('the door into a container', () => {
       }),
     )
     expect(told).toEqual(all.map(() => true))
-    expect(await carriersIn(body.container_id)).toBe(CALLERS)
+    const { address = '' } = (await service.engine.containers.inspect(body.container_id))?.networks[0] ?? {}
+    expect(await carriersTo(address)).toBe(CALLERS)
     // One half ends as a caller should, the other as callers do.
     for (const [index, socket] of all.entries()) index % 2 === 0 ? socket.end() : socket.destroy()
-    await expect.poll(() => carriersIn(body.container_id), { timeout: 20_000, interval: 500 }).toBe(0)
+    await expect.poll(() => carriersTo(address), { timeout: 20_000, interval: 500 }).toBe(0)
     await expect.poll(() => service.services.relics.isUsedIn(session_id), { timeout: 10_000 }).toBe(false)
     // One that the server ends is ended for its caller.
     const ended = await open(port)
     ended.write('end')
     expect(await take(ended)).toBe('')
-    await expect.poll(() => carriersIn(body.container_id), { timeout: 20_000, interval: 500 }).toBe(0)
+    await expect.poll(() => carriersTo(address), { timeout: 20_000, interval: 500 }).toBe(0)
   })
 
   it('gives up on a server that accepts and never answers', async () => {

@@ -127,6 +127,33 @@ describe('the recorder', () => {
     }
   })
 
+  it('takes the file of hosts of a container without a network for what it is, and no other', async () => {
+    const hosts = {
+      Type: 'bind',
+      Source: '/var/lib/docker/volumes/toolbox_1b57f517_f285ad4a8a24_324df066/_data/hosts',
+      Target: '/etc/hosts',
+      ReadOnly: true,
+      BindOptions: { Propagation: 'rslave' },
+    }
+    const alone = (mount: object, network: object = { NetworkDisabled: true }) =>
+      recorded(
+        '/containers/create',
+        JSON.stringify({ ...network, HostConfig: { Mounts: [mount], NetworkMode: 'none' } }),
+      )
+    expect(forbiddenIn(await alone(hosts))).toEqual([])
+    for (const change of [
+      { Source: '/etc/shadow' },
+      { Source: '/srv/../volumes/toolbox_1/_data/hosts' },
+      { Source: '/var/lib/docker/volumes/toolbox_1/_data/busybox' },
+      { Target: '/etc/passwd' },
+      { ReadOnly: false },
+      { BindOptions: { Propagation: 'rshared' } },
+    ]) {
+      expect(forbiddenIn(await alone({ ...hosts, ...change })), JSON.stringify(change)).not.toEqual([])
+    }
+    expect(forbiddenIn(await alone(hosts, {}))).not.toEqual([])
+  })
+
   it('allows no call but those that the service makes', async () => {
     for (const path of [
       '/swarm/init',

@@ -30,7 +30,8 @@ const RESOLVER = {
 
 /** Body of `POST /containers/create` (API 1.41 and later). */
 export function createContainerBody(spec: ContainerSpec): object {
-  const { resources, sandbox } = spec
+  const { network, resources, sandbox } = spec
+  const hostsFile = network.mode === 'none' ? network.hostsFile : undefined
   return {
     Image: spec.imageId,
     ...(spec.entrypoint === undefined ? {} : { Entrypoint: [...spec.entrypoint] }),
@@ -48,6 +49,7 @@ export function createContainerBody(spec: ContainerSpec): object {
     // An image's own health check and stop signal are its author's, not the caller's.
     Healthcheck: healthcheck(spec.healthcheck),
     StopSignal: 'SIGTERM',
+    ...(hostsFile === undefined ? {} : { NetworkDisabled: true }),
     ...(spec.ports.length === 0
       ? {}
       : { ExposedPorts: Object.fromEntries(spec.ports.map((port) => [`${port.containerPort}/tcp`, {}])) }),
@@ -85,9 +87,9 @@ export function createContainerBody(spec: ContainerSpec): object {
           `rw,nosuid,nodev,${executable ? 'exec' : 'noexec'},mode=1777,size=${bytes}${owner ? `,uid=${owner.uid},gid=${owner.gid}` : ''}`,
         ]),
       ),
-      Mounts: spec.mounts.map(mount),
-      NetworkMode: spec.network.mode === 'network' ? spec.network.networkId : spec.network.mode,
-      ...(resolvesOutside(spec.network) ? {} : RESOLVER),
+      Mounts: [...spec.mounts.map(mount), ...(hostsFile === undefined ? [] : [hostsMount(hostsFile)])],
+      NetworkMode: network.mode === 'network' ? network.networkId : network.mode,
+      ...(resolvesOutside(network) ? {} : RESOLVER),
       PublishAllPorts: false,
       PortBindings: Object.fromEntries(
         spec.ports.map((port) => [
@@ -97,10 +99,10 @@ export function createContainerBody(spec: ContainerSpec): object {
       ),
       ...(spec.gpu === undefined ? {} : { DeviceRequests: [deviceRequest(spec.gpu)] }),
     },
-    ...(spec.network.mode === 'network'
+    ...(network.mode === 'network'
       ? {
           NetworkingConfig: {
-            EndpointsConfig: { [spec.network.networkId]: { Aliases: [...spec.network.aliases] } },
+            EndpointsConfig: { [network.networkId]: { Aliases: [...network.aliases] } },
           },
         }
       : {}),
@@ -109,6 +111,11 @@ export function createContainerBody(spec: ContainerSpec): object {
 
 function resolvesOutside(network: NetworkAttachment): boolean {
   return network.mode === 'bridge' || (network.mode === 'network' && network.resolvesOutside === true)
+}
+
+function hostsMount(source: string): object {
+  // Of what lies in its own folders, as a volume does, an engine asks for propagation from the host.
+  return bind({ source, target: '/etc/hosts', readOnly: true }, 'rslave')
 }
 
 function healthcheck(spec: HealthcheckSpec | undefined): object {
@@ -126,22 +133,27 @@ function nanoseconds(seconds: number): number {
 }
 
 function mount(spec: MountSpec): object {
-  if (spec.type === 'bind') {
-    // A mount of type bind fails where the source is missing; `Binds` would create it as root.
-    return {
-      Type: 'bind',
-      Source: spec.source,
-      Target: spec.target,
-      ReadOnly: spec.readOnly,
-      BindOptions: { Propagation: 'rprivate' },
-    }
-  }
+  if (spec.type === 'bind') return bind(spec, 'rprivate')
   return {
     Type: 'volume',
     ...(spec.source === undefined ? {} : { Source: spec.source }),
     Target: spec.target,
     ReadOnly: spec.readOnly,
     ...(spec.keepAsIs ? { VolumeOptions: { NoCopy: true } } : {}),
+  }
+}
+
+/** A mount of type bind fails where the source is missing; `Binds` would create it as root. */
+function bind(
+  { source, target, readOnly }: { source: string; target: string; readOnly: boolean },
+  propagation: 'rprivate' | 'rslave',
+): object {
+  return {
+    Type: 'bind',
+    Source: source,
+    Target: target,
+    ReadOnly: readOnly,
+    BindOptions: { Propagation: propagation },
   }
 }
 

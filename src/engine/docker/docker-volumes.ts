@@ -11,6 +11,7 @@ const VolumeDetails = z.looseObject({
   Name: z.string().min(1),
   CreatedAt: Instant.nullish(),
   Labels: z.record(z.string(), z.string()).nullish(),
+  Mountpoint: z.string().nullish(),
 })
 // Null where there are none; what lacks the field is no list.
 const VolumeList = z.looseObject({ Volumes: z.array(VolumeDetails).nullable() })
@@ -72,5 +73,10 @@ export class DockerVolumes implements Volumes {
 }
 
 function stateOf(details: z.infer<typeof VolumeDetails>): VolumeState {
-  return { name: details.Name, labels: details.Labels ?? {}, createdAt: new Date(details.CreatedAt ?? 0) }
+  return {
+    name: details.Name,
+    labels: details.Labels ?? {},
+    createdAt: new Date(details.CreatedAt ?? 0),
+    ...(details.Mountpoint ? { mountpoint: details.Mountpoint } : {}),
+  }
 }

@@ -63,6 +63,7 @@ export const ContainerDetails = z.looseObject({
     Networks: z
       .record(z.string(), z.looseObject({ NetworkID: z.string(), IPAddress: z.string(), Gateway: z.string() }))
       .nullish(),
+    SandboxKey: z.string().nullish(),
     Ports: PortBindings.nullish(),
   }),
 })
@@ -90,6 +91,7 @@ export function stateOf(details: z.infer<typeof ContainerDetails>): ContainerSta
       address: endpoint.IPAddress,
       gateway: endpoint.Gateway,
     })),
+    ...(details.NetworkSettings.SandboxKey ? { networkNamespace: details.NetworkSettings.SandboxKey } : {}),
     ports: Object.entries(details.NetworkSettings.Ports ?? {}).flatMap(([key, bindings]) =>
       (bindings ?? []).map((binding) => ({
         containerPort: Number.parseInt(key, 10),

@@ -15,9 +15,14 @@ interface Mount {
 export class FileView {
   readonly #mounts: Mount[]
 
-  /** `volumeOf` answers the tree of a volume; `root` is the container's own. */
-  constructor(spec: ContainerSpec, root: FileTree, volumeOf: (source: string | undefined, target: string) => FileTree) {
-    const rootMount = { target: '/', tree: root, readOnly: spec.sandbox.readonlyRoot, lastsUntilExit: false }
+  /** `volumeOf` answers the tree of a volume; `hosts` is that of /etc/hosts alone. */
+  constructor(
+    spec: ContainerSpec,
+    hosts: FileTree,
+    volumeOf: (source: string | undefined, target: string) => FileTree,
+  ) {
+    const rootMount = { target: '/', tree: new Map(), readOnly: spec.sandbox.readonlyRoot, lastsUntilExit: false }
+    const hostsMount = { target: '/etc/hosts', tree: hosts, readOnly: true, lastsUntilExit: false }
     const tmpfs = spec.sandbox.tmpfs.map(({ target }) => ({
       target,
       tree: new Map(),
@@ -30,7 +35,7 @@ export class FileView {
       readOnly: mount.readOnly,
       lastsUntilExit: false,
     }))
-    this.#mounts = [rootMount, ...tmpfs, ...mounts].toSorted((a, b) => b.target.length - a.target.length)
+    this.#mounts = [rootMount, hostsMount, ...tmpfs, ...mounts].toSorted((a, b) => b.target.length - a.target.length)
   }
 
   read(path: string): Buffer | undefined {

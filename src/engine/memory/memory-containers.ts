@@ -21,13 +21,15 @@ import type {
   StatsSample,
 } from '../engine.ts'
 import type { ContainerSpec } from '../spec.ts'
-import { FileView } from './files.ts'
+import { type FileTree, FileView } from './files.ts'
 import { InputBuffer, OutputLog } from './process.ts'
 import { execute, type ShellContext } from './shell.ts'
 import { carries, fullId, newId, type World } from './world.ts'
 
 const SIGNAL_CODES: Partial<Record<NodeJS.Signals, number>> = { SIGKILL: 137, SIGTERM: 143, SIGINT: 130 }
 const SAMPLE_INTERVAL_MS = 200
+/** What an engine writes into /etc/hosts of a container whose network it sets up. */
+const OWN_HOSTS: FileTree = new Map([['', { content: Buffer.from('127.0.0.1\tlocalhost\n'), modifiedAt: new Date() }]])
 
 /** One simulated container. */
 interface Container {
@@ -78,7 +80,9 @@ export class MemoryContainers implements Containers {
     }
     const id = newId()
     const anonymous = (target: string) => `${id}${target}`
-    const files = new FileView(spec, new Map(), (source, target) =>
+    const hostsFile = network.mode === 'none' ? network.hostsFile : undefined
+    const hosts = hostsFile === undefined ? OWN_HOSTS : this.#world.hostFile(hostsFile)
+    const files = new FileView(spec, hosts, (source, target) =>
       this.#world.volumeTree(source ?? anonymous(target), source === undefined ? id : undefined),
     )
     this.#world.use(

@@ -1,7 +1,7 @@
 import { EngineError } from '../../errors.ts'
 import type { Labels } from '../../labels.ts'
 import type { VolumeState, Volumes } from '../engine.ts'
-import { carries, type MemoryVolume, type World } from './world.ts'
+import { carries, type MemoryVolume, mountpointOf, type World } from './world.ts'
 
 export class MemoryVolumes implements Volumes {
   readonly #world: World
@@ -33,5 +33,5 @@ export class MemoryVolumes implements Volumes {
 }
 
 function stateOf(name: string, { labels, createdAt }: MemoryVolume): VolumeState {
-  return { name, labels, createdAt }
+  return { name, labels, createdAt, mountpoint: mountpointOf(name) }
 }

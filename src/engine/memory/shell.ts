@@ -110,6 +110,8 @@ async function helper(name: string, args: readonly string[], context: ShellConte
       const [, , form, ...argv] = args
       return form === 'shell' ? script(argv[0] ?? '', context) : execute(argv, context)
     }
+    case 'loopback-alone':
+      return context.readFile('/etc/hosts')?.includes('localhost') ? 0 : 1
     case 'worker-kill':
       context.killMarked('EXECUTION_ID', args[0] ?? '')
       return 0

@@ -41,6 +41,11 @@ export interface MemoryVolume {
   ownedBy?: string
 }
 
+/** Where a volume would be on the engine's host. */
+export function mountpointOf(volume: string): string {
+  return `/volumes/${volume}`
+}
+
 export class World {
   /** By id. */
   readonly images = new Map<string, MemoryImage>()
@@ -73,6 +78,15 @@ export class World {
       this.volumes.set(name, volume)
     }
     return volume.tree
+  }
+
+  /** A file of the engine's host, which has those of volumes alone. */
+  hostFile(path: string): FileTree {
+    for (const [name, { tree }] of this.volumes) {
+      const file = tree.get(path.slice(mountpointOf(name).length + 1))
+      if (path.startsWith(`${mountpointOf(name)}/`) && file !== undefined) return new Map([['', file]])
+    }
+    throw new EngineError('invalid', `bind source path does not exist: ${path}`)
   }
 
   use(containerId: string, volumes: readonly string[]): void {

@@ -43,6 +43,13 @@ const isHostPath: Rule = (value, { hostRoots = [] }) =>
 
 const isCgroupParent: Rule = (value, { cgroupParent }) => cgroupParent !== undefined && value === cgroupParent
 
+/**
+ * The file of hosts of a container without a network: a mount that the service adds itself, byte for byte.
+ * What stands in a text of a caller's has its quotes escaped, and is none.
+ */
+const HOSTS_MOUNT =
+  /,?\{"Type":"bind","Source":"\/(?:(?!\.\.?\/)[\w.-]+\/)*volumes\/toolbox_[0-9a-f_]+\/_data\/hosts","Target":"\/etc\/hosts","ReadOnly":true,"BindOptions":\{"Propagation":"rslave"\}\}(?=\])/
+
 /** By dotted path in lower case; `*` is any item, `?` any key of a map. */
 const CONTAINER: Rules = {
   image: matches(new RegExp(`^sha256:${ID}$`)),
@@ -67,6 +74,7 @@ const CONTAINER: Rules = {
   'healthcheck.timeout': count,
   'healthcheck.retries': count,
   stopsignal: is('SIGTERM'),
+  networkdisabled: is(true),
   'hostconfig.memory': count,
   'hostconfig.memoryswap': count,
   'hostconfig.nanocpus': count,
@@ -297,7 +305,7 @@ export function forbidden(requests: readonly EngineRequest[], allowance?: Allowa
 
 function forbiddenFields(said: string, request: EngineRequest, rules: Rules, allowance: Allowance): string[] {
   if (request.bodyBytes > request.body.length) return [`${said}: a body of which not all was kept`]
-  const body = request.body.toString('utf8')
+  const body = withoutHosts(request.body.toString('utf8'))
   if (body === '') return []
   try {
     return fieldsOf(body).flatMap(({ path: at, value }) => {
@@ -310,6 +318,13 @@ function forbiddenFields(said: string, request: EngineRequest, rules: Rules, all
   } catch (error) {
     return [`${said}: a body that is no JSON: ${String(error)}`]
   }
+}
+
+/** Such a mount counts as the service's own beside no network alone. */
+function withoutHosts(body: string): string {
+  return body.includes('"NetworkDisabled":true') && body.includes('"NetworkMode":"none"')
+    ? body.replace(HOSTS_MOUNT, '')
+    : body
 }
 
 /** Keys of maps may be anything, dots and all, so they are taken as a whole. */

@@ -58,6 +58,10 @@ function poolOf(bounds: Pick<PoolManagerOptions, 'max' | 'memoryBytes'>): PoolMa
     docker,
     coldStarts,
     toolbox: { mount: async () => ({ type: 'volume', source: 'toolbox', target: '/.toolbox', readOnly: true }) },
+    loopback: {
+      attachment: async () => ({ mode: 'none' }),
+      made: (network: object, make: (network: object) => unknown) => make(network),
+    },
     collector: { outputBefore: async () => undefined },
     mayPark: () => state.mayPark,
     isBusy: () => state.isBusy,

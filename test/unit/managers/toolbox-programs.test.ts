@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { describe, expect, it } from 'vitest'
 import {
+  HOSTS_FILE,
   LAST_PROGRAM,
   packPrograms,
   programPath,
@@ -9,9 +10,9 @@ import {
 } from '../../../src/managers/toolbox-programs.ts'
 import { readTar } from '../support/tar.ts'
 
-const NAMES = ['tool-start', 'worker-start', 'worker-exec', 'worker-kill', 'git-askpass'] as const
+const NAMES = ['tool-start', 'worker-start', 'worker-exec', 'worker-kill', 'loopback-alone', 'git-askpass'] as const
 const entries = await readTar(packPrograms())
-const programs = entries.filter(({ type }) => type === 'file')
+const programs = entries.filter(({ name, type }) => type === 'file' && name !== HOSTS_FILE)
 
 describe('the programs', () => {
   it('are all there, and may be run by anyone', () => {
@@ -31,6 +32,12 @@ describe('the programs', () => {
 
   it('end with the one that tells that all are there', () => {
     expect(entries.at(-1)?.name).toBe(LAST_PROGRAM)
+  })
+
+  it('know their loopback by its name', () => {
+    const hosts = entries.find(({ name }) => name === HOSTS_FILE)
+    expect(hosts).toMatchObject({ mode: 0o644 })
+    expect(String(hosts?.content)).toMatch(/^127\.0\.0\.1\tlocalhost\n::1\tlocalhost /)
   })
 
   it('are the same each time', async () => {
@@ -57,7 +64,7 @@ describe('the applets', () => {
     expect(names).toEqual(expect.arrayContaining(['bin/sh', 'bin/cat', 'bin/ls', 'bin/tar', 'bin/df']))
   })
 
-  it('are all that there is beside the programs', () => {
-    expect(entries.length).toBe(1 + applets.length + programs.length)
+  it('are all that there is beside the programs and the file of hosts', () => {
+    expect(entries.length).toBe(1 + applets.length + programs.length + 1)
   })
 })

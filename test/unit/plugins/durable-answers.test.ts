@@ -50,6 +50,11 @@ describe('a call that changes something', () => {
 
 describe('a container', () => {
   it('is made once the disk has the record of its run, and removed once it has its end', async () => {
+    // Behind a first run, beside which the service makes containers of its own.
+    sync.resolve()
+    await service.call('POST', '/containers/tool/execute', RUN)
+    await service.services.docker.settled()
+    sync = Promise.withResolvers<void>()
     const { execution_id } = await service.services.tools.execute(ExecuteTool.parse(RUN))
     await expect.poll(async () => (await service.store.tools.get(execution_id))?.status).toBe('preparing')
     await new Promise((resolve) => setTimeout(resolve, 20))

@@ -126,6 +126,24 @@ describe('createContainerBody', () => {
     })
   })
 
+  it('asks for no network at all of one that gets a file of hosts, which is the only bind of its own folders', () => {
+    const network = { mode: 'none', hostsFile: '/var/lib/docker/volumes/toolbox/_data/hosts' } as const
+    const { HostConfig, ...body } = bodyOf({ ...MOST, network })
+    expect(body).toMatchObject({ NetworkDisabled: true })
+    expect(body).not.toHaveProperty('NetworkingConfig')
+    expect(HostConfig).toMatchObject({ NetworkMode: 'none' })
+    expect((HostConfig['Mounts'] as unknown[]).slice(MOST.mounts.length)).toEqual([
+      {
+        Type: 'bind',
+        Source: '/var/lib/docker/volumes/toolbox/_data/hosts',
+        Target: '/etc/hosts',
+        ReadOnly: true,
+        BindOptions: { Propagation: 'rslave' },
+      },
+    ])
+    expect(bodyOf(LEAST)).not.toHaveProperty('NetworkDisabled')
+  })
+
   it('lets programs of a tmpfs be executed only where that is asked for, and says whose it is', () => {
     const tmpfs = [
       { target: '/tmp', bytes: MIB },
@@ -249,7 +267,7 @@ describe('createContainerBody', () => {
 
 const KNOWN_KEYS = new Set(
   `Image Entrypoint Cmd User WorkingDir Env Labels Tty OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr
-  Healthcheck StopSignal ExposedPorts HostConfig NetworkingConfig`.split(/\s+/),
+  Healthcheck StopSignal ExposedPorts HostConfig NetworkingConfig NetworkDisabled`.split(/\s+/),
 )
 const KNOWN_HOST_KEYS = new Set(
   `Memory MemorySwap NanoCpus PidsLimit Ulimits ReadonlyRootfs CapDrop CapAdd SecurityOpt Privileged Init AutoRemove

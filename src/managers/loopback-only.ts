@@ -1,0 +1,106 @@
+import type { Availability } from '../engine/availability.ts'
+import type { NetworkAttachment } from '../engine/spec.ts'
+import { isEngineFault, messageOf } from '../errors.ts'
+import { InFlight } from './in-flight.ts'
+import type { Log } from './log.ts'
+import type { Toolbox } from './toolbox.ts'
+import { programPath } from './toolbox-programs.ts'
+
+/** What was seen of an engine. */
+interface Seen {
+  attachment: NetworkAttachment
+  at: Date
+  /** It was seen; otherwise it could not be looked at. */
+  isCertain: boolean
+}
+
+/** What could not be looked at is looked at again after so long. */
+const UNSEEN_MS = 60_000
+
+/** The engine sets the network up, and fills /etc/hosts itself. */
+const BY_THE_ENGINE: NetworkAttachment = { mode: 'none' }
+
+/**
+ * Containers that have their loopback alone. An engine that is told of no network at all starts them in
+ * less than half the time, since it makes no network sandbox; what a process sees is the same. That
+ * this holds is seen once for each runtime, in a container of the service's own, and again whenever the
+ * engine was away: it may be another one then.
+ */
+export class LoopbackOnly {
+  readonly #availability: Pick<Availability, 'restoredAt'>
+  readonly #toolbox: Toolbox
+  readonly #log: Log
+  /** By runtime; the engine's default has no name. */
+  readonly #seen = new Map<string, Seen>()
+  readonly #looking = new InFlight<NetworkAttachment>()
+
+  constructor(options: { availability: Pick<Availability, 'restoredAt'>; toolbox: Toolbox; log: Log }) {
+    this.#availability = options.availability
+    this.#toolbox = options.toolbox
+    this.#log = options.log
+  }
+
+  /** How a container of a runtime is attached, the fast way where that is known to leave it alone. Never rejects. */
+  async attachment(runtime?: string): Promise<NetworkAttachment> {
+    const seen = this.#seen.get(runtime ?? '')
+    if (seen !== undefined && this.#isCurrent(seen)) return seen.attachment
+    return this.#looking.share(runtime ?? '', () => this.#look(runtime))
+  }
+
+  /** Makes a container that is attached so; the engine's own way where the file of hosts is gone. */
+  async made(network: NetworkAttachment, make: (network: NetworkAttachment) => Promise<string>): Promise<string> {
+    try {
+      return await make(network)
+    } catch (error) {
+      const hadHosts = network.mode === 'none' && network.hostsFile !== undefined
+      if (!hadHosts || !isEngineFault(error, 'invalid')) throw error
+      const made = await make(BY_THE_ENGINE)
+      const at = new Date()
+      for (const runtime of this.#seen.keys())
+        this.#seen.set(runtime, { attachment: BY_THE_ENGINE, at, isCertain: false })
+      this.#tellUnseen(error)
+      return made
+    }
+  }
+
+  #isCurrent({ at, isCertain }: Seen): boolean {
+    const { restoredAt } = this.#availability
+    if (restoredAt !== undefined && restoredAt > at) return false
+    return isCertain || Date.now() - at.getTime() < UNSEEN_MS
+  }
+
+  async #look(runtime: string | undefined): Promise<NetworkAttachment> {
+    const at = new Date()
+    let attachment = BY_THE_ENGINE
+    let isCertain = false
+    try {
+      attachment = await this.#fastest(runtime)
+      isCertain = true
+    } catch (error) {
+      this.#tellUnseen(error)
+    }
+    this.#seen.set(runtime ?? '', { attachment, at, isCertain })
+    return attachment
+  }
+
+  #tellUnseen(error: unknown): void {
+    this.#log.warn(
+      { event: 'loopback.not_seen', error: messageOf(error) },
+      'containers without a network start slower for a while: what they would see could not be looked at',
+    )
+  }
+
+  async #fastest(runtime: string | undefined): Promise<NetworkAttachment> {
+    const hostsFile = await this.#toolbox.hostsFile()
+    if (hostsFile === undefined) return BY_THE_ENGINE
+    const attachment = { mode: 'none', hostsFile } as const
+    const isAlone = (await this.#toolbox.run(programPath('loopback-alone'), attachment, runtime)) === 0
+    this.#log.info(
+      { event: 'loopback.seen', runtime, alone: isAlone },
+      isAlone
+        ? 'containers without a network start without a sandbox of the engine'
+        : 'containers without a network start with a sandbox of the engine, since they would not be alone without',
+    )
+    return isAlone ? attachment : BY_THE_ENGINE
+  }
+}
