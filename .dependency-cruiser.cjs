@@ -5,7 +5,17 @@
  */
 
 /** Known to every room, and know only each other. */
-const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'log-lines', 'side-by-side', 'sync-folder', 'version']
+const GROUND = [
+  'domain',
+  'errors',
+  'failpoints',
+  'idle-collection',
+  'labels',
+  'log-lines',
+  'side-by-side',
+  'sync-folder',
+  'version',
+]
 
 /** What each room of src/ may import beside itself. */
 const ROOMS = {
@@ -30,6 +40,7 @@ const ROOMS = {
   errors: GROUND,
   failpoints: GROUND,
   labels: GROUND,
+  'idle-collection': GROUND,
   'log-lines': GROUND,
   'side-by-side': GROUND,
   'sync-folder': GROUND,

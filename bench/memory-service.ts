@@ -3,6 +3,7 @@ import { pino } from 'pino'
 import { buildApp } from '../src/app.ts'
 import { loadConfig } from '../src/config.ts'
 import { MemoryEngine } from '../src/engine/memory/memory-engine.ts'
+import { collectWhenIdle } from '../src/idle-collection.ts'
 import { HostPaths } from '../src/managers/host-paths.ts'
 import { buildServices } from '../src/services.ts'
 import { Store } from '../src/store/store.ts'
@@ -18,3 +19,4 @@ process.once('SIGTERM', () => process.exit(0))
 await services.begin()
 const address = await app.listen({ host: config.host, port: config.port })
 log.info({ event: 'service.started', address }, 'started')
+collectWhenIdle({ log })

@@ -11,6 +11,7 @@ import { type Config, loadConfig } from './config.ts'
 import { DockerEngine } from './engine/docker/docker-engine.ts'
 import type { EngineInfo } from './engine/engine.ts'
 import { ConfigError, messageOf } from './errors.ts'
+import { collectWhenIdle } from './idle-collection.ts'
 import { LogLines, lineTime } from './log-lines.ts'
 import { engineWarnings, requireRuntimes } from './managers/engine-fitness.ts'
 import { HostPaths } from './managers/host-paths.ts'
@@ -67,6 +68,7 @@ async function main(): Promise<void> {
     'started',
   )
   if (config.greeting) greet(address, config)
+  collectWhenIdle({ log })
 }
 
 function fulfilled<T>(settled: PromiseSettledResult<T>): T {

@@ -8,7 +8,7 @@ import { atOnce, greet, greeting, until } from '../tool-runs.ts'
 
 const QUEUED = 10_000
 const AT_ONCE = 16
-/** As in P11: V8 gives back what it does not use after eight idle seconds. */
+/** As in P11: V8 is asked to give back what it does not use after eight idle seconds. */
 const SETTLE_MS = 15_000
 const WARM_UP_RUNS = 20
 const ENDED_WITHIN_MS = 60_000

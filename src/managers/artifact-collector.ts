@@ -2,10 +2,11 @@ import { posix } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { extract } from 'tar-stream'
 import type { Artifact } from '../domain/common.ts'
-import type { Containers, PathStat } from '../engine/engine.ts'
+import type { ContainerState, Containers } from '../engine/engine.ts'
 import { isEngineFault } from '../errors.ts'
 import { isBeneath } from '../policy/volumes.ts'
 import type { Artifacts } from '../store/artifacts.ts'
+import { OutputFolder, type OutputLook } from './output-folder.ts'
 import { OUTPUT_FOLDER } from './writable-folders.ts'
 
 const MAX_FILES = 1_000
@@ -26,26 +27,28 @@ export interface Collected {
 export class ArtifactCollector {
   readonly #containers: Containers
   readonly #artifacts: Artifacts
+  readonly #outputFolder: OutputFolder
 
   constructor(containers: Containers, artifacts: Artifacts) {
     this.#containers = containers
     this.#artifacts = artifacts
+    this.#outputFolder = new OutputFolder(containers)
   }
 
   /** What `/output` looks like before the start: `collect` reads it only where it has changed. */
-  outputBefore(containerId: string): Promise<PathStat | undefined> {
-    return this.#containers.statPath(containerId, OUTPUT_FOLDER)
+  outputBefore(containerId: string): Promise<OutputLook> {
+    return this.#outputFolder.look(containerId)
   }
 
   async collect(
     runId: string,
-    containerId: string,
+    { id: containerId, mounts }: Pick<ContainerState, 'id' | 'mounts'>,
     outputPaths: readonly string[],
-    before: PathStat | undefined,
+    before: OutputLook,
   ): Promise<Collected> {
     const collected: Collected = { artifacts: [], resultFile: undefined, warnings: [] }
-    const after = await this.#containers.statPath(containerId, OUTPUT_FOLDER)
-    const changed = after !== undefined && after.modifiedAt.getTime() !== before?.modifiedAt.getTime()
+    const after = await this.#outputFolder.look(containerId, mounts)
+    const changed = after !== undefined && after !== before
     const paths = outputPaths.map((path) => posix.normalize(path).replace(/(.)\/$/, '$1'))
     const output = changed || paths.some((path) => isBeneath(path, OUTPUT_FOLDER)) ? [OUTPUT_FOLDER] : []
     for (const path of [...output, ...paths.filter((other) => !isBeneath(other, OUTPUT_FOLDER))]) {

@@ -1,5 +1,5 @@
 /** The way from this host into the network of a container, where the service may take it. */
-import { spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { access, constants } from 'node:fs/promises'
 import { Duplex } from 'node:stream'
 import type { Log } from './log.ts'
@@ -45,14 +45,11 @@ export class NamespaceEntry {
   #spawn(busybox: string, args: readonly string[], signal: AbortSignal): Duplex {
     const child = spawn(busybox, args, { cwd: '/', env: {}, stdio: 'pipe' })
     this.#underWay += 1
-    const stream = Duplex.from({ writable: child.stdin, readable: child.stdout })
-    const end = () => child.kill('SIGKILL')
+    const stream = streamOf(child)
     const abort = () => stream.destroy(signal.reason)
     signal.addEventListener('abort', abort, { once: true })
-    stream.once('close', end)
-    // Whoever reads is told by what is read; these keep what nobody listens for from being thrown.
+    // Whoever reads is told by what is read; this keeps what nobody listens for from being thrown.
     stream.on('error', () => {})
-    child.stdin.on('error', () => {})
     child.stderr.once('data', (words: Buffer) => {
       if (REFUSAL.test(words.toString())) this.#refused(words.toString().trim())
     })
@@ -75,6 +72,27 @@ export class NamespaceEntry {
       'connections into containers are carried by processes in these',
     )
   }
+}
+
+/** Stdin and stdout of a process, which ends with the stream: all that it wrote is read before the end, however it ended. */
+function streamOf(child: ChildProcessWithoutNullStreams): Duplex {
+  const { stdin, stdout } = child
+  const stream = new Duplex({
+    read: () => void stdout.resume(),
+    // What it does not read any more is lost, as with any far end that has gone.
+    write: (chunk, _encoding, done) => void stdin.write(chunk, () => done()),
+    final: (done) => void stdin.end(() => done()),
+    destroy: (error, done) => {
+      child.kill('SIGKILL')
+      done(error)
+    },
+  })
+  stdin.on('error', () => {})
+  stdout.on('data', (chunk) => {
+    if (!stream.push(chunk)) stdout.pause()
+  })
+  stdout.once('end', () => stream.push(null))
+  return stream
 }
 
 async function isThere(namespace: string): Promise<boolean> {

@@ -257,10 +257,14 @@ export class NetworkManager {
           { event: 'network.created', network: name, session_id: session, subnet: cidr },
           'network created',
         )
-        const named = (await this.#engine.networks.list({})).filter((network) => network.name === name)
+        const [listed, datagrams] = await Promise.all([
+          this.#engine.networks.list({}),
+          this.#isolation === 'none' ? undefined : refuseDatagrams(id),
+        ])
+        const named = listed.filter((network) => network.name === name)
         const state = named.find((network) => network.id === id)
         if (state === undefined) throw new AppError('engine_error', `Network ${name} vanished while it was being made`)
-        await this.#shutOff(managedNetwork(state))
+        await this.#shutOff(managedNetwork(state), datagrams)
         return { network: managedNetwork(state), namesakes: named.length - 1 }
       } catch (error) {
         if (isEngineFault(error, 'subnet_overlap') && ++tries < SUBNET_TRIES) continue
@@ -285,8 +289,11 @@ export class NetworkManager {
     )
   }
 
-  /** Sees whether a network is isolated as it should be, and does what the host's side of it needs. */
-  async #shutOff(network: ManagedNetwork): Promise<void> {
+  /**
+   * Sees whether a network is isolated as it should be, and does what the host's side of it needs; `refused`
+   * is what came of that, where it was done.
+   */
+  async #shutOff(network: ManagedNetwork, refused?: Datagrams): Promise<void> {
     const hostAddresses = hostAddressesOn(network.id)
     if (network.isolation !== this.#isolation || (this.#isolation !== 'none' && hostAddresses.length > 0)) {
       this.#noteWeaker(network, hostAddresses)
@@ -294,7 +301,7 @@ export class NetworkManager {
     }
     this.#verified = this.#isolation !== 'none'
     if (!this.#verified) return
-    const datagrams = await refuseDatagrams(network.id)
+    const datagrams = refused ?? (await refuseDatagrams(network.id))
     if (datagrams === 'taken' && this.#datagrams !== 'taken') {
       this.#log.warn(
         { event: 'networks.datagrams_taken', network: network.name },

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Attachment, Engine, ImageInfo, PathStat } from '../engine/engine.ts'
+import type { Attachment, Engine, ImageInfo } from '../engine/engine.ts'
 import type { NetworkAttachment } from '../engine/spec.ts'
 import { EngineError } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
@@ -9,6 +9,7 @@ import { encodeHandOff, type HandOff } from './hand-off.ts'
 import type { LoopbackOnly } from './loopback-only.ts'
 import { newId } from './names.ts'
 import type { NetworkManager } from './network-manager.ts'
+import type { OutputLook } from './output-folder.ts'
 import { type ParkingPlan, parkingMounts } from './parking-plan.ts'
 import type { Toolbox } from './toolbox.ts'
 
@@ -31,7 +32,7 @@ export class ParkedContainer {
   /** Of its own, beside its anonymous ones. */
   readonly volumes: readonly string[]
   /** What /output looked like before anything ran. */
-  readonly outputBefore: PathStat | undefined
+  readonly outputBefore: OutputLook
   readonly #watching = new AbortController()
   #isTaken = false
   #hasEnded = false

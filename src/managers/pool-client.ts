@@ -1,6 +1,6 @@
 /** What a run does with a container of the pool: finds which would fit, fits it out, and tells what came of it. */
 import type { ExecuteTool } from '../domain/tool.ts'
-import type { ContainerState, Containers, Engine, PathStat } from '../engine/engine.ts'
+import type { ContainerState, Containers, Engine } from '../engine/engine.ts'
 import { messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import type { Profile } from '../policy/profiles.ts'
@@ -12,6 +12,7 @@ import type { ImageManager, ResolvedImage } from './image-manager.ts'
 import type { Log } from './log.ts'
 import { containerName } from './names.ts'
 import type { NetworkManager } from './network-manager.ts'
+import type { OutputLook } from './output-folder.ts'
 import type { ParkedContainer } from './parked-container.ts'
 import { type ParkingPlan, parkingPlan } from './parking-plan.ts'
 import type { PoolManager } from './pool-manager.ts'
@@ -27,6 +28,9 @@ export interface PoolClientDeps {
   pool: PoolManager
   log: Log
 }
+
+/** A tool that ends in this time is gone before anybody could look for it. */
+const RENAME_AFTER_MS = 50
 
 /** A kind of parked container that would fit a run. */
 export interface Place {
@@ -58,7 +62,7 @@ export async function fitOut(
   { containerId, outputBefore }: ParkedContainer,
   request: ExecuteTool,
   signal: AbortSignal,
-): Promise<PathStat | undefined> {
+): Promise<OutputLook> {
   const folders = planFolders(request, [])
   const join = async () => {
     if (request.network_mode !== 'session') return
@@ -78,17 +82,25 @@ export function handOffOf(request: ExecuteTool, executionId: string, image: Reso
   }
 }
 
-/** Gives its container the name of the run, in nobody's way: what lists containers shows whose it is. */
-export function rename({ engine, log }: PoolClientDeps, containerId: string, run: ToolEntry): void {
-  engine.containers
-    .rename(containerId, containerName('tool', run.name, run.sessionId, run.id))
-    .catch((error: unknown) => {
+/**
+ * Gives its container the name of the run, in nobody's way: what lists containers shows whose it is. A
+ * moment after its tool begins, for which an engine holds the container otherwise; a run that ends
+ * before is in no list. Answers what keeps it from that.
+ */
+export function renameSoon({ engine, log }: PoolClientDeps, containerId: string, run: ToolEntry): () => void {
+  const rename = async () => {
+    try {
+      await engine.containers.rename(containerId, containerName('tool', run.name, run.sessionId, run.id))
+    } catch (error) {
       // It may have ended and gone by then.
       log.debug(
         { event: 'pool.not_renamed', container_id: containerId, error: messageOf(error) },
         'a container kept its name',
       )
-    })
+    }
+  }
+  const timer = setTimeout(rename, RENAME_AFTER_MS).unref()
+  return () => clearTimeout(timer)
 }
 
 /**

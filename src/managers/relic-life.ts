@@ -58,8 +58,6 @@ export class RelicLife {
     const deadline = AbortSignal.timeout(Math.ceil(timeout_seconds * 1000))
     const signal = AbortSignal.any([deadline, this.#runner.signal])
     try {
-      const spool = await this.#record.openSpool()
-      spool.state({ status: this.entry.view.status, at: timestamp() })
       await this.#create(signal)
       failpoint('relic.created')
       await this.#runner.bringUp(signal)
@@ -146,11 +144,21 @@ export class RelicLife {
     this.#runner.detach()
   }
 
+  async #beginLog(): Promise<void> {
+    const { status } = this.entry.view
+    const spool = await this.#record.openSpool()
+    spool.state({ status, at: timestamp() })
+  }
+
   async #create(signal: AbortSignal): Promise<void> {
     const decision = this.#decision
     if (decision === undefined) throw new Error('a relic without a policy decision cannot be created')
-    const { id, image, network } = await createRelic(this.#deps, this.#record, decision, signal)
+    const log = this.#beginLog()
+    const [made] = await Promise.allSettled([createRelic(this.#deps, this.#record, decision, signal), log])
+    if (made.status === 'rejected') throw made.reason
+    const { id, image, network } = made.value
     this.entry.containerId = id
+    await log
     await this.#record.update({
       status: 'starting',
       container_id: id,

@@ -1,4 +1,4 @@
-import type { Attachment, Engine, PathStat } from '../engine/engine.ts'
+import type { Attachment, Engine } from '../engine/engine.ts'
 import { failpoint } from '../failpoints.ts'
 import { type ContainerPlan, planTool } from '../policy/container-policy.ts'
 import { throughProxy } from '../policy/egress-proxy.ts'
@@ -10,6 +10,7 @@ import { startOnce } from './container-start.ts'
 import type { DockerManager } from './docker-manager.ts'
 import type { ResolvedImage } from './image-manager.ts'
 import type { Outcome } from './outcome.ts'
+import type { OutputLook } from './output-folder.ts'
 import type { StartingTool } from './tool-attempt.ts'
 import { type PreparedTool, prepareTool, type ToolDecision, type ToolPreparationDeps } from './tool-preparation.ts'
 import { placeInputFiles } from './writable-folders.ts'
@@ -107,7 +108,7 @@ export class ColdStart {
     containerId: string,
     attachment: Attachment,
     image: ResolvedImage,
-    before: PathStat | undefined,
+    before: OutputLook,
   ): Promise<Outcome> {
     const { attempt, toolProcess, record, request } = this.#tool
     const began = performance.now()

@@ -206,6 +206,8 @@ export class ToolExecution {
       log.error({ event: 'tool.log_cut', execution_id: this.entry.id, error: messageOf(error) }, 'a log has gaps')
     })
     failpoint('tool.sealed')
+    // Whoever waits is answered before the container goes, in the same turn of the event loop.
+    this.#resolveEnded(view)
     if (!kept) this.#attempt.remove()
     log.info(
       {
@@ -220,7 +222,6 @@ export class ToolExecution {
       },
       'tool finished',
     )
-    this.#resolveEnded(view)
   }
 }
 

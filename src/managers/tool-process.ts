@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { timestamp } from '../domain/common.ts'
 import { type ExecuteTool, hasEnded } from '../domain/tool.ts'
-import type { Attachment, ContainerState, Engine, PathStat } from '../engine/engine.ts'
+import type { Attachment, ContainerState, Engine } from '../engine/engine.ts'
 import { messageOf } from '../errors.ts'
 import { failpoint } from '../failpoints.ts'
 import { elapsedSince } from './boot-clock.ts'
@@ -9,6 +9,7 @@ import { untilEnded } from './container-end.ts'
 import type { DockerManager } from './docker-manager.ts'
 import type { ResolvedImage } from './image-manager.ts'
 import { type EndReason, endedInAbsence, type Outcome, outcomeOf } from './outcome.ts'
+import type { OutputLook } from './output-folder.ts'
 import { wasNeverHandedOver } from './pool-client.ts'
 import type { RunOutput } from './run-output.ts'
 import type { StatsStreams } from './stats-streams.ts'
@@ -35,7 +36,7 @@ interface Started {
   image: ResolvedImage
   startedAt: Date
   /** What /output looked like then. */
-  before: PathStat | undefined
+  before: OutputLook
   /** False where the engine's answer to the start was missing at first. */
   answered?: boolean
 }
@@ -140,7 +141,7 @@ export class ToolProcess {
     containerId: string,
     usage: UsageMeter | undefined,
     startedAt: Date,
-    before: PathStat | undefined,
+    before: OutputLook,
   ): Promise<Outcome | undefined> {
     const { docker, engine } = this.#deps
     const { output, record, request } = this.#tool
@@ -165,7 +166,7 @@ export class ToolProcess {
     const duration_ms = completedAt.getTime() - began.getTime()
     view.timings.run_ms = duration_ms
     view.oom_seen = state?.oomKilled ?? false
-    if (state !== undefined) await collectResults(this.#deps, this.#tool, containerId, before)
+    if (state !== undefined) await collectResults(this.#deps, this.#tool, state, before)
     Object.assign(view, { started_at: timestamp(began), completed_at: timestamp(completedAt), duration_ms })
     if (state === undefined) return REMOVED
     failpoint('tool.collected')

@@ -1,8 +1,9 @@
 import type { ExecuteTool } from '../domain/tool.ts'
-import type { PathStat } from '../engine/engine.ts'
+import type { ContainerState } from '../engine/engine.ts'
 import { messageOf } from '../errors.ts'
 import type { ArtifactCollector } from './artifact-collector.ts'
 import type { Log } from './log.ts'
+import type { OutputLook } from './output-folder.ts'
 import { resultOf } from './result.ts'
 import type { RunOutput } from './run-output.ts'
 import type { ToolRecord } from './tool-record.ts'
@@ -19,14 +20,14 @@ export interface ToolResultsDeps {
 export async function collectResults(
   { collector, log }: ToolResultsDeps,
   { output, record, request }: { output: RunOutput; record: ToolRecord; request: ExecuteTool },
-  containerId: string,
-  before: PathStat | undefined,
+  container: Pick<ContainerState, 'id' | 'mounts'>,
+  before: OutputLook,
 ): Promise<void> {
   const { id, view } = record.entry
   const began = performance.now()
   let resultFile: string | undefined
   try {
-    const collected = await collector.collect(id, containerId, request.output_paths, before)
+    const collected = await collector.collect(id, container, request.output_paths, before)
     view.artifacts = collected.artifacts
     resultFile = collected.resultFile
     for (const warning of collected.warnings) {

@@ -7,7 +7,7 @@ import type { ResolvedImage } from './image-manager.ts'
 import type { Outcome } from './outcome.ts'
 import type { ParkedContainer } from './parked-container.ts'
 import type { ParkingPlan } from './parking-plan.ts'
-import { fitOut, handOffOf, type PoolClientDeps, placeFor, rename } from './pool-client.ts'
+import { fitOut, handOffOf, type PoolClientDeps, placeFor, renameSoon } from './pool-client.ts'
 import type { StartingTool } from './tool-attempt.ts'
 
 export interface WarmStartDeps extends PoolClientDeps {
@@ -86,8 +86,8 @@ export class WarmStart {
       failpoint('pool.handed_over')
       const startedAt = new Date()
       record.timed('start_ms', started)
-      rename(this.#deps, containerId, entry)
-      const outcome = await toolProcess.follow({ attachment, image, startedAt, before })
+      const keepName = renameSoon(this.#deps, containerId, entry)
+      const outcome = await toolProcess.follow({ attachment, image, startedAt, before }).finally(keepName)
       if (outcome !== undefined) return outcome
       attempt.startAsked = false
       this.#wasHandedOver = true

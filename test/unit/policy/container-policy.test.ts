@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import type { MountSpec } from '../../../src/engine/spec.ts'
-import { planParkedTool, planRelic, planTool, planUnstarted } from '../../../src/policy/container-policy.ts'
+import {
+  planParkedTool,
+  planProgram,
+  planRelic,
+  planTool,
+  planUnstarted,
+} from '../../../src/policy/container-policy.ts'
 import { SERVICE, STRICT } from '../../../src/policy/profiles.ts'
 import { relicRequest, toolRequest } from '../support/requests.ts'
 import { thrown } from '../support/streams.ts'
@@ -155,6 +161,19 @@ describe('planRelic', () => {
     expect(planRelic(relicRequest({ environment: { HOME: '/data' } }), STRICT, []).environment).toEqual({
       HOME: '/data',
     })
+  })
+})
+
+describe('planProgram', () => {
+  it('gives a program of the service’s own its mounts and little else', () => {
+    const plan = planProgram(['/.toolbox/loopback-alone'], [TMP], undefined)
+    expect(plan).toStrictEqual({
+      ...planUnstarted([TMP]),
+      entrypoint: ['/.toolbox/loopback-alone'],
+      resources: { memoryBytes: 64 * MIB, cpus: 1, pids: 64, openFiles: { soft: 64, hard: 64 } },
+    })
+    expect(plan.sandbox).toStrictEqual({ readonlyRoot: true, capabilities: [], tmpfs: [] })
+    expect(planProgram([], [], 'runsc').sandbox).toMatchObject({ runtime: 'runsc' })
   })
 })
 
