@@ -5,17 +5,7 @@
  */
 
 /** Known to every room, and know only each other. */
-const GROUND = [
-  'domain',
-  'errors',
-  'failpoints',
-  'idle-collection',
-  'labels',
-  'log-lines',
-  'side-by-side',
-  'sync-folder',
-  'version',
-]
+const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'log-lines', 'side-by-side', 'sync-folder', 'version']
 
 /** What each room of src/ may import beside itself. */
 const ROOMS = {

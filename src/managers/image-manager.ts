@@ -40,6 +40,8 @@ export interface ResolvedImage extends ImageInfo {
 const PULL_DEADLINE_MS = 15 * 60_000
 const PROGRESS_INTERVAL_MS = 1_000
 const BUILD_REPOSITORY = 'container-orchestrator/build'
+/** Made by the service or its set-up, and never pulled. */
+const OWN_IMAGES = /^(?:docker\.io\/)?container-orchestrator\//
 
 /** Images on the engine: pulls and builds them when they are missing, one of each at a time. */
 export class ImageManager {
@@ -183,6 +185,12 @@ export class ImageManager {
   }
 
   async #pull(reference: string): Promise<void> {
+    // Whoever has that name in a registry would have a program in every container.
+    if (OWN_IMAGES.test(reference)) {
+      throw new EngineError('image_not_found', `There is no image "${reference}" on the engine, and none is pulled`, {
+        hint: 'The service makes images of that name itself; scripts/setup.sh and npm start make the toolbox.',
+      })
+    }
     const began = performance.now()
     let told = 0
     this.#log.info({ event: 'image.pull_started', image: reference }, 'pulling image')

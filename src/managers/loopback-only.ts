@@ -1,5 +1,5 @@
 import type { Availability } from '../engine/availability.ts'
-import type { NetworkAttachment } from '../engine/spec.ts'
+import type { NetworkAttachment, SandboxSpec } from '../engine/spec.ts'
 import { isEngineFault, messageOf } from '../errors.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
@@ -40,8 +40,15 @@ export class LoopbackOnly {
     this.#log = options.log
   }
 
-  /** How a container of a runtime is attached, the fast way where that is known to leave it alone. Never rejects. */
-  async attachment(runtime?: string): Promise<NetworkAttachment> {
+  /**
+   * How a container is attached, the fast way where that is known to leave it alone. One whose root can be written
+   * to gets its own /etc/hosts from the engine. Never rejects.
+   */
+  async attachment({
+    readonlyRoot,
+    runtime,
+  }: Pick<SandboxSpec, 'readonlyRoot' | 'runtime'>): Promise<NetworkAttachment> {
+    if (!readonlyRoot) return BY_THE_ENGINE
     const seen = this.#seen.get(runtime ?? '')
     if (seen !== undefined && this.#isCurrent(seen)) return seen.attachment
     return this.#looking.share(runtime ?? '', () => this.#look(runtime))
@@ -52,8 +59,10 @@ export class LoopbackOnly {
     try {
       return await make(network)
     } catch (error) {
-      const hadHosts = network.mode === 'none' && network.hostsFile !== undefined
-      if (!hadHosts || !isEngineFault(error, 'invalid')) throw error
+      const hostsFile = network.mode === 'none' ? network.hostsFile : undefined
+      // Engines tell the path that they do not find, with one fault or the other.
+      const isGone = isEngineFault(error, 'invalid', 'failed') && messageOf(error).includes(hostsFile ?? '')
+      if (hostsFile === undefined || !isGone) throw error
       const made = await make(BY_THE_ENGINE)
       const at = new Date()
       for (const runtime of this.#seen.keys())
@@ -77,6 +86,8 @@ export class LoopbackOnly {
       attachment = await this.#fastest(runtime)
       isCertain = true
     } catch (error) {
+      // What an engine refuses it refuses again.
+      isCertain = isEngineFault(error, 'invalid', 'failed', 'start_failed')
       this.#tellUnseen(error)
     }
     this.#seen.set(runtime ?? '', { attachment, at, isCertain })
@@ -86,7 +97,7 @@ export class LoopbackOnly {
   #tellUnseen(error: unknown): void {
     this.#log.warn(
       { event: 'loopback.not_seen', error: messageOf(error) },
-      'containers without a network start slower for a while: what they would see could not be looked at',
+      'containers without a network start slower: what they would see without a sandbox could not be looked at',
     )
   }
 

@@ -7,8 +7,8 @@ import type { Toolbox } from './toolbox.ts'
 
 /** So many connections are carried by processes of this host at once; what comes beyond is carried in containers. */
 const MOST_AT_ONCE = 256
-/** What `nsenter` says where it may not enter comes first. */
-const REFUSAL = /^nsenter: /
+/** What `nsenter` says where it may not enter; a namespace that has just gone says nothing of others. */
+const REFUSAL = /^nsenter: .*(?:Operation not permitted|Permission denied)/
 
 /**
  * Runs programs of the toolbox in the network namespace of a container, as processes of this host: a tenth of
@@ -35,33 +35,41 @@ export class NamespaceEntry {
     command: (busybox: string) => readonly string[],
     signal: AbortSignal,
   ): Promise<Duplex | undefined> {
-    if (this.#isRefused || this.#underWay >= MOST_AT_ONCE || !(await isThere(namespace))) return undefined
-    const busybox = await this.#toolbox.programOnHost()
-    if (busybox === undefined) return undefined
-    signal.throwIfAborted()
-    return this.#spawn(busybox, ['nsenter', `-n${namespace}`, ...command(busybox)], signal)
+    if (this.#isRefused || this.#underWay >= MOST_AT_ONCE) return undefined
+    this.#underWay += 1
+    const over = () => {
+      this.#underWay -= 1
+    }
+    const child = await this.#start(namespace, command).catch(() => undefined)
+    if (child === undefined || signal.aborted) {
+      child?.once('exit', over) ?? over()
+      if (child !== undefined) killGroup(child)
+      signal.throwIfAborted()
+      return undefined
+    }
+    child.once('exit', over)
+    return streamOf(child, signal)
   }
 
-  #spawn(busybox: string, args: readonly string[], signal: AbortSignal): Duplex {
-    const child = spawn(busybox, args, { cwd: '/', env: {}, stdio: 'pipe' })
-    this.#underWay += 1
-    const stream = streamOf(child)
-    const abort = () => stream.destroy(signal.reason)
-    signal.addEventListener('abort', abort, { once: true })
-    // Whoever reads is told by what is read; this keeps what nobody listens for from being thrown.
-    stream.on('error', () => {})
+  /** Undefined where the namespace is not there, or this host cannot start a process now. */
+  async #start(
+    namespace: string,
+    command: (busybox: string) => readonly string[],
+  ): Promise<ChildProcessWithoutNullStreams | undefined> {
+    if (!(await isThere(namespace))) return undefined
+    const busybox = await this.#toolbox.programOnHost()
+    if (busybox === undefined) return undefined
+    const args = ['nsenter', `-n${namespace}`, ...command(busybox)]
+    // A group of its own, which ends as one: a shell that tries again has processes of its own.
+    const child = spawn(busybox, args, { cwd: '/', env: {}, stdio: 'pipe', detached: true })
+    child.on('error', (error) => {
+      this.#log.debug({ event: 'namespaces.not_started', why: error.message }, 'a process of this host did not start')
+    })
+    if (child.pid === undefined) return undefined
     child.stderr.once('data', (words: Buffer) => {
       if (REFUSAL.test(words.toString())) this.#refused(words.toString().trim())
     })
-    child.once('error', (error) => {
-      this.#refused(error.message)
-      stream.destroy(error)
-    })
-    child.once('close', () => {
-      this.#underWay -= 1
-      signal.removeEventListener('abort', abort)
-    })
-    return stream
+    return child
   }
 
   #refused(why: string): void {
@@ -74,24 +82,46 @@ export class NamespaceEntry {
   }
 }
 
-/** Stdin and stdout of a process, which ends with the stream: all that it wrote is read before the end, however it ended. */
-function streamOf(child: ChildProcessWithoutNullStreams): Duplex {
+function killGroup({ pid }: ChildProcessWithoutNullStreams): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+  } catch {
+    // It has ended.
+  }
+}
+
+/**
+ * Stdin and stdout of a process, which ends with the stream or the abort. The stream closes once the process has
+ * ended and all that it wrote was read.
+ */
+function streamOf(child: ChildProcessWithoutNullStreams, signal: AbortSignal): Duplex {
   const { stdin, stdout } = child
+  const abort = () => stream.destroy(signal.reason)
   const stream = new Duplex({
     read: () => void stdout.resume(),
-    // What it does not read any more is lost, as with any far end that has gone.
+    // What it does not read any more is lost, until the end of what it wrote tells that it has gone.
     write: (chunk, _encoding, done) => void stdin.write(chunk, () => done()),
     final: (done) => void stdin.end(() => done()),
     destroy: (error, done) => {
-      child.kill('SIGKILL')
+      signal.removeEventListener('abort', abort)
+      killGroup(child)
+      stdin.destroy()
+      stdout.destroy()
       done(error)
     },
   })
+  signal.addEventListener('abort', abort, { once: true })
+  // Whoever reads is told by what is read; these keep what nobody listens for from being thrown.
+  stream.on('error', () => {})
   stdin.on('error', () => {})
   stdout.on('data', (chunk) => {
     if (!stream.push(chunk)) stdout.pause()
   })
   stdout.once('end', () => stream.push(null))
+  child.once('close', () => {
+    if (stream.readableEnded) stream.destroy()
+    else stream.once('end', () => stream.destroy())
+  })
   return stream
 }
 

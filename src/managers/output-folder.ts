@@ -5,9 +5,12 @@ import { OUTPUT_FOLDER } from './writable-folders.ts'
 /** What `/output` of a container looks like, to be compared with later; undefined where there is none. */
 export type OutputLook = string | undefined
 
+/** Of a volume that the engine made for a container alone. Others may be mounted on the host only while they are in use. */
+const ANONYMOUS = /^[0-9a-f]{64}$/
+
 /**
- * Looks at `/output` of containers from outside: at the folder of its volume where this process has the
- * engine's files, as root on its host does, and by the engine otherwise, which mounts the container's
+ * Looks at `/output` of containers from outside: at the folder of its anonymous volume where this process has
+ * the engine's files, as root on its host does, and by the engine otherwise, which mounts the container's
  * files for it.
  */
 export class OutputFolder {
@@ -23,7 +26,7 @@ export class OutputFolder {
   async look(containerId: string, mounts?: readonly MountedPath[]): Promise<OutputLook> {
     if (this.#isHere !== false) {
       const known = mounts ?? (await this.#containers.inspect(containerId))?.mounts ?? []
-      const volume = known.find(({ target, volume }) => target === OUTPUT_FOLDER && volume !== undefined)
+      const volume = known.find(({ target, volume = '' }) => target === OUTPUT_FOLDER && ANONYMOUS.test(volume))
       const look = volume && (await this.#onHost(volume.source))
       if (look !== undefined) return look
     }

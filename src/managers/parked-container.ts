@@ -133,6 +133,6 @@ export class ParkedContainer {
 /** One that is to join a session's network waits in that of the workers until it runs. */
 async function attachmentOf({ loopback, networks }: ParkingDeps, plan: ParkingPlan): Promise<NetworkAttachment> {
   if (plan.network === 'bridge') return { mode: 'bridge' }
-  if (plan.network === 'none') return loopback.attachment(plan.container.sandbox.runtime)
+  if (plan.network === 'none') return loopback.attachment(plan.container.sandbox)
   return { mode: 'network', networkId: (await networks.ensureInternal()).id, aliases: [] }
 }

@@ -41,7 +41,7 @@ async function attachmentOf(
   { network_mode, session_id }: ExecuteTool,
   profile: Profile,
 ): Promise<NetworkAttachment> {
-  if (network_mode === 'none') return loopback.attachment(profile.runtime)
+  if (network_mode === 'none') return loopback.attachment(profile)
   if (network_mode === 'bridge') return { mode: 'bridge' }
   const network = await (network_mode === 'egress' ? egress.ensure(session_id, profile) : networks.ensure(session_id))
   return { mode: 'network', networkId: network.id, aliases: [] }
@@ -72,10 +72,13 @@ export async function prepareTool(
   }
   const ownVolumes = [...sources.values()]
   await Promise.all(ownVolumes.map((name) => deps.toolbox.openVolume(name, { id: run.id, nonce: run.nonce, session })))
+  const mounts = [...volumeMounts, ...folderMounts(folders, sources)]
+  // What a caller mounts there is the container's own file of hosts.
+  const hasHosts = mounts.some(({ target }) => target === '/etc/hosts')
   return {
     image,
-    network,
-    mounts: [...volumeMounts, ...folderMounts(folders, sources)],
+    network: hasHosts && network.mode === 'none' ? { mode: 'none' } : network,
+    mounts,
     folders,
     ownVolumes,
   }

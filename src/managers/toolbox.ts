@@ -40,7 +40,8 @@ export class Toolbox {
   readonly #volumes = new InFlight<string>()
   readonly #filled = new Set<string>()
   readonly #images = new InFlight<ImageInfo>()
-  #onHost: Promise<string | undefined> | undefined
+  /** Absent as long as it was not looked for. */
+  #onHost: { path: string | undefined } | undefined
 
   constructor(options: { engine: Engine; docker: DockerManager; instance: string; binary: string | undefined }) {
     this.#engine = options.engine
@@ -63,18 +64,14 @@ export class Toolbox {
   }
 
   /** Path of the busybox as this host has it; undefined where that is not the engine's, or this process may not run it. */
-  programOnHost(): Promise<string | undefined> {
-    this.#onHost ??= this.#findOnHost().catch(() => undefined)
-    return this.#onHost
-  }
-
-  async #findOnHost(): Promise<string | undefined> {
-    const { source } = await this.mount()
-    const { mountpoint } = (await this.#engine.volumes.inspect(source)) ?? {}
-    if (mountpoint === undefined) return undefined
-    const path = posix.join(mountpoint, posix.basename(BUSYBOX))
-    await access(path, constants.X_OK)
-    return path
+  async programOnHost(): Promise<string | undefined> {
+    if (this.#onHost === undefined) {
+      const { source } = await this.mount()
+      const { mountpoint } = (await this.#engine.volumes.inspect(source)) ?? {}
+      const path = mountpoint && posix.join(mountpoint, posix.basename(BUSYBOX))
+      this.#onHost = { path: path !== undefined && (await mayUse(path, constants.X_OK)) ? path : undefined }
+    }
+    return this.#onHost.path
   }
 
   /** Runs a program of the toolbox in a container of its own, and answers its exit code. */
@@ -172,11 +169,7 @@ export class Toolbox {
 
   async #readBinary(): Promise<Buffer> {
     for (const path of this.#binary === undefined ? BINARIES : [this.#binary]) {
-      const readable = await access(path, constants.R_OK).then(
-        () => true,
-        () => false,
-      )
-      if (readable) return readFile(path)
+      if (await mayUse(path, constants.R_OK)) return readFile(path)
     }
     throw new AppError(
       'internal_error',
@@ -186,4 +179,11 @@ export class Toolbox {
       },
     )
   }
+}
+
+async function mayUse(path: string, mode: number): Promise<boolean> {
+  return access(path, mode).then(
+    () => true,
+    () => false,
+  )
 }

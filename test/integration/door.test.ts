@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
-import { type Logger, pino } from 'pino'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Door, type DoorTarget } from '../../src/managers/door.ts'
 import { HealthPoller } from '../../src/managers/health-poller.ts'
@@ -127,16 +129,62 @@ describe('the door into a container', () => {
   })
 
   it('asks once only whether it may enter networks', async () => {
-    const info = vi.fn()
-    const log = { info } as unknown as Logger
-    // What is no namespace cannot be entered by anybody.
-    const refusing = new NamespaceEntry({ toolbox: { programOnHost: async () => '/usr/bin/busybox' }, log })
-    const poller = new HealthPoller(new Door(service.engine, refusing))
-    const elsewhere = { ...target, namespace: '/etc/hostname' }
-    expect(await poller.probe(elsewhere, '/health')).toMatchObject({ healthy: false })
-    await expect.poll(() => info.mock.calls.length).toBe(1)
-    expect(await poller.probe(elsewhere, '/health')).toMatchObject({ healthy: true })
-    expect(info).toHaveBeenCalledTimes(1)
+    const folder = await mkdtemp(join(tmpdir(), 'co-door-'))
+    const refusing = join(folder, 'busybox')
+    const words = "nsenter: can't reassociate to namespace 'net': Operation not permitted"
+    await writeFile(refusing, `#!/bin/sh\necho "${words}" >&2\nexit 1\n`, { mode: 0o755 })
+    const log = pino({ level: 'silent' })
+    const told = vi.spyOn(log, 'info')
+    const toolbox = { programOnHost: async () => refusing }
+    const poller = new HealthPoller(new Door(service.engine, new NamespaceEntry({ toolbox, log })))
+    expect(await poller.probe(target, '/health')).toMatchObject({ healthy: false })
+    await expect.poll(() => told.mock.calls.length).toBe(1)
+    expect(await poller.probe(target, '/health')).toMatchObject({ healthy: true })
+    expect(told).toHaveBeenCalledTimes(1)
+    await rm(folder, { recursive: true })
+  })
+
+  it('goes by an exec where this host cannot start a process, or has too many', async () => {
+    const log = pino({ level: 'silent' })
+    const absent = new NamespaceEntry({ toolbox: { programOnHost: async () => '/nonexistent/busybox' }, log })
+    const probing = new HealthPoller(new Door(service.engine, absent)).probe(target, '/health')
+    expect(await probing).toMatchObject({ healthy: true })
+    const silent = (busybox: string) => [busybox, 'sleep', '60']
+    const over = new AbortController()
+    const asked = Array.from({ length: 300 }, () => entry.run(target.namespace ?? '', silent, over.signal))
+    const carried = (await Promise.all(asked)).filter((stream) => stream !== undefined)
+    expect(carried).toHaveLength(256)
+    over.abort()
+    const again = async () =>
+      (await entry.run(target.namespace ?? '', silent, AbortSignal.timeout(5_000))) !== undefined
+    await expect.poll(again).toBe(true)
+  })
+
+  it('leaves no process of this host behind that waits for a server that answers nothing', async () => {
+    const mute = 'import socket, time; s = socket.socket(); s.bind(("", 8000)); s.listen(); time.sleep(600)'
+    const { body } = await new Client(service.url).post('/containers/relic/start', {
+      ...{ relic_name: `silent-${randomUUID().slice(0, 4)}`, session_id, image: DEBIAN },
+      ...{ command: ['python3', '-c', mute], health_check_endpoint: null },
+    })
+    const state = await service.engine.containers.inspect(body.container_id)
+    const address = state?.networks[0]?.address ?? ''
+    const silent = { ...target, containerId: body.container_id, address, namespace: state?.networkNamespace }
+    const connection = await new Door(service.engine, entry).dial(silent, AbortSignal.timeout(10_000), {
+      patience: true,
+    })
+    connection.on('error', () => {})
+    connection.write('GET / HTTP/1.0\r\n\r\n')
+    await expect.poll(() => carriersTo(address), { timeout: 10_000 }).toBeGreaterThan(0)
+    connection.destroy()
+    await expect.poll(() => carriersTo(address), { timeout: 20_000, interval: 500 }).toBe(0)
+  })
+
+  it('tells who writes to a server that has gone', async () => {
+    const connection = await new Door(service.engine, entry).dial(target, AbortSignal.timeout(10_000))
+    connection.write('GET /health HTTP/1.0\r\n\r\n')
+    connection.resume()
+    await once(connection, 'close')
+    expect(connection.writable).toBe(false)
   })
 
   it(`carries ${CALLERS} connections to a published port at once, and leaves no process behind for any`, async () => {

@@ -9,6 +9,7 @@ import { DockerManager } from '../../src/managers/docker-manager.ts'
 import { LoopbackOnly } from '../../src/managers/loopback-only.ts'
 import { Toolbox } from '../../src/managers/toolbox.ts'
 import { programPath } from '../../src/managers/toolbox-programs.ts'
+import { STRICT } from '../../src/policy/profiles.ts'
 import { leastContainer } from '../fixtures/container-spec.ts'
 import { DEBIAN, TOOLBOX } from '../fixtures/images.ts'
 import { removeAll } from '../fixtures/service.ts'
@@ -72,7 +73,7 @@ async function seenWith(network: NetworkAttachment): Promise<string[]> {
 
 describe('a container without a network', () => {
   it('sees the same when it is started the fast way, which this engine can', async () => {
-    const fast = await loopback.attachment()
+    const fast = await loopback.attachment(STRICT)
     expect(fast).toEqual({ mode: 'none', hostsFile: expect.stringMatching(/\/hosts$/) })
     const seen = await seenWith(fast)
     expect(seen).toEqual([
@@ -89,8 +90,7 @@ describe('a container without a network', () => {
   })
 
   it('is made all the same where the file of hosts is gone', async () => {
-    const network = await loopback.attachment()
-    const gone = { mode: 'none', hostsFile: '/nonexistent/hosts' } as const
+    const network = { mode: 'none', hostsFile: '/nonexistent/hosts' } as const
     const imageId = (await engine.images.inspect(DEBIAN))?.id ?? ''
     const make = (attached: NetworkAttachment) =>
       engine.containers.create(
@@ -98,7 +98,7 @@ describe('a container without a network', () => {
           name: `loopback-${randomUUID()}`,
           imageId,
           labels: encodeLabels(owner),
-          network: attached === network ? gone : attached,
+          network: attached,
         }),
       )
     expect(await loopback.made(network, make)).toMatch(/^[0-9a-f]{64}$/)
@@ -129,7 +129,7 @@ describe('the look at what a container sees', () => {
         mounts,
         command: ['sh', '-c', listening],
         labels: encodeLabels(owner),
-        network: await loopback.attachment(),
+        network: await loopback.attachment(STRICT),
       }),
     )
     await engine.containers.start(id)

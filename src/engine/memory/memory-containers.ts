@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { posix } from 'node:path'
 import { Readable, Writable } from 'node:stream'
@@ -24,7 +25,7 @@ import type { ContainerSpec } from '../spec.ts'
 import { type FileTree, FileView } from './files.ts'
 import { InputBuffer, OutputLog } from './process.ts'
 import { execute, type ShellContext } from './shell.ts'
-import { carries, fullId, newId, type World } from './world.ts'
+import { carries, fullId, mountpointOf, newId, type World } from './world.ts'
 
 const SIGNAL_CODES: Partial<Record<NodeJS.Signals, number>> = { SIGKILL: 137, SIGTERM: 143, SIGINT: 130 }
 const SAMPLE_INTERVAL_MS = 200
@@ -79,11 +80,10 @@ export class MemoryContainers implements Containers {
       throw new EngineError('not_found', `No such network: ${network.networkId}`)
     }
     const id = newId()
-    const anonymous = (target: string) => `${id}${target}`
     const hostsFile = network.mode === 'none' ? network.hostsFile : undefined
     const hosts = hostsFile === undefined ? OWN_HOSTS : this.#world.hostFile(hostsFile)
     const files = new FileView(spec, hosts, (source, target) =>
-      this.#world.volumeTree(source ?? anonymous(target), source === undefined ? id : undefined),
+      this.#world.volumeTree(source ?? anonymousVolume(id, target), source === undefined ? id : undefined),
     )
     this.#world.use(
       id,
@@ -184,9 +184,9 @@ export class MemoryContainers implements Containers {
       networks: this.#joined(container),
       ports: spec.ports.map((port) => ({ ...port, hostPort: port.hostPort || 30_000 + port.containerPort })),
       mounts: spec.mounts.map(({ type, source, target, readOnly }) => ({
-        source: source ?? `/volumes/${id}${target}`,
+        source: type === 'volume' ? mountpointOf(source ?? anonymousVolume(id, target)) : source,
         target,
-        ...(type === 'volume' ? { volume: source ?? `${id}${target}` } : {}),
+        ...(type === 'volume' ? { volume: source ?? anonymousVolume(id, target) } : {}),
         ...(readOnly ? { readOnly } : {}),
       })),
       user: spec.user ?? '',
@@ -404,6 +404,11 @@ export class MemoryContainers implements Containers {
     if (container === undefined) throw new EngineError('not_found', `No such container: ${id}`)
     return container
   }
+}
+
+/** Of a container that is given one at a path. */
+function anonymousVolume(containerId: string, target: string): string {
+  return createHash('sha256').update(`${containerId}${target}`).digest('hex')
 }
 
 function isUp({ status }: Container): boolean {

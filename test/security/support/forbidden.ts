@@ -48,7 +48,7 @@ const isCgroupParent: Rule = (value, { cgroupParent }) => cgroupParent !== undef
  * What stands in a text of a caller's has its quotes escaped, and is none.
  */
 const HOSTS_MOUNT =
-  /,?\{"Type":"bind","Source":"\/(?:(?!\.\.?\/)[\w.-]+\/)*volumes\/toolbox_[0-9a-f_]+\/_data\/hosts","Target":"\/etc\/hosts","ReadOnly":true,"BindOptions":\{"Propagation":"rslave"\}\}(?=\])/
+  /,?\{"Type":"bind","Source":"\/var\/lib\/docker\/volumes\/toolbox_[0-9a-f_]+\/_data\/hosts","Target":"\/etc\/hosts","ReadOnly":true,"BindOptions":\{"Propagation":"rslave"\}\}(?=\])/
 
 /** By dotted path in lower case; `*` is any item, `?` any key of a map. */
 const CONTAINER: Rules = {

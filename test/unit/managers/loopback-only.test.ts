@@ -4,6 +4,7 @@ import { Availability } from '../../../src/engine/availability.ts'
 import { EngineError } from '../../../src/errors.ts'
 import { LoopbackOnly } from '../../../src/managers/loopback-only.ts'
 import type { Toolbox } from '../../../src/managers/toolbox.ts'
+import { STRICT } from '../../../src/policy/profiles.ts'
 
 const FAST = { mode: 'none', hostsFile: '/volumes/toolbox/hosts' }
 const BY_THE_ENGINE = { mode: 'none' }
@@ -23,8 +24,8 @@ function setUp() {
 describe('a container without a network', () => {
   it('is started the fast way once it was seen to be alone so, which is looked at once', async () => {
     const { loopback, toolbox } = setUp()
-    const both = await Promise.all([loopback.attachment(), loopback.attachment()])
-    expect([...both, await loopback.attachment()]).toEqual([FAST, FAST, FAST])
+    const both = await Promise.all([loopback.attachment(STRICT), loopback.attachment(STRICT)])
+    expect([...both, await loopback.attachment(STRICT)]).toEqual([FAST, FAST, FAST])
     expect(toolbox.run).toHaveBeenCalledTimes(1)
     expect(toolbox.run).toHaveBeenCalledWith('/.toolbox/loopback-alone', FAST, undefined)
   })
@@ -32,58 +33,79 @@ describe('a container without a network', () => {
   it('is looked at for each runtime', async () => {
     const { loopback, toolbox } = setUp()
     toolbox.run.mockImplementation(async (_program, _network, runtime) => (runtime === 'runsc' ? 1 : 0))
-    expect(await loopback.attachment()).toEqual(FAST)
-    expect(await loopback.attachment('runsc')).toEqual(BY_THE_ENGINE)
-    expect(await loopback.attachment('runsc')).toEqual(BY_THE_ENGINE)
+    expect(await loopback.attachment(STRICT)).toEqual(FAST)
+    expect(await loopback.attachment({ ...STRICT, runtime: 'runsc' })).toEqual(BY_THE_ENGINE)
+    expect(await loopback.attachment({ ...STRICT, runtime: 'runsc' })).toEqual(BY_THE_ENGINE)
     expect(toolbox.run).toHaveBeenCalledTimes(2)
   })
 
   it('is looked at again when the engine was away, which may be another one since', async () => {
     const { availability, loopback, toolbox } = setUp()
-    await loopback.attachment()
+    await loopback.attachment(STRICT)
     toolbox.run.mockResolvedValue(1)
-    expect(await loopback.attachment()).toEqual(FAST)
+    expect(await loopback.attachment(STRICT)).toEqual(FAST)
     vi.useFakeTimers({ now: Date.now() + 1_000 })
     availability.set(false)
     availability.set(true)
     vi.useRealTimers()
-    expect(await loopback.attachment()).toEqual(BY_THE_ENGINE)
+    expect(await loopback.attachment(STRICT)).toEqual(BY_THE_ENGINE)
   })
 
   it('gets its network from an engine that does not tell where its volumes are', async () => {
     const { loopback, toolbox } = setUp()
     toolbox.hostsFile.mockResolvedValue(undefined)
-    expect(await loopback.attachment()).toEqual(BY_THE_ENGINE)
+    expect(await loopback.attachment(STRICT)).toEqual(BY_THE_ENGINE)
     expect(toolbox.run).not.toHaveBeenCalled()
+  })
+
+  it('gets its network from the engine where its root can be written to, and its hosts with it', async () => {
+    const { loopback, toolbox } = setUp()
+    expect(await loopback.attachment({ ...STRICT, readonlyRoot: false })).toEqual(BY_THE_ENGINE)
+    expect(toolbox.run).not.toHaveBeenCalled()
+  })
+
+  it('gets its network from an engine that refuses what it was asked for, which is not asked again', async () => {
+    const { loopback, toolbox } = setUp()
+    toolbox.run.mockRejectedValue(new EngineError('invalid', 'the path is not shared'))
+    vi.useFakeTimers()
+    expect(await loopback.attachment(STRICT)).toEqual(BY_THE_ENGINE)
+    vi.advanceTimersByTime(3_600_000)
+    expect(await loopback.attachment(STRICT)).toEqual(BY_THE_ENGINE)
+    vi.useRealTimers()
+    expect(toolbox.run).toHaveBeenCalledTimes(1)
   })
 
   it('gets its network from the engine for a minute where it could not be looked at', async () => {
     const { loopback, toolbox } = setUp()
     toolbox.run.mockRejectedValueOnce(new EngineError('deadline', 'too late'))
     vi.useFakeTimers()
-    expect(await loopback.attachment()).toEqual(BY_THE_ENGINE)
+    expect(await loopback.attachment(STRICT)).toEqual(BY_THE_ENGINE)
     vi.advanceTimersByTime(59_000)
-    expect(await loopback.attachment()).toEqual(BY_THE_ENGINE)
+    expect(await loopback.attachment(STRICT)).toEqual(BY_THE_ENGINE)
     vi.advanceTimersByTime(2_000)
-    expect(await loopback.attachment()).toEqual(FAST)
+    expect(await loopback.attachment(STRICT)).toEqual(FAST)
     vi.useRealTimers()
     expect(toolbox.run).toHaveBeenCalledTimes(2)
   })
 
-  it('gets its network from the engine, for a minute, where the file of hosts is gone', async () => {
+  it.each([
+    ['invalid', `bind source path does not exist: ${FAST.hostsFile}`],
+    ['failed', `statfs ${FAST.hostsFile}: no such file or directory`],
+  ] as const)('gets its network from the engine where the file of hosts is gone (%s)', async (fault, words) => {
     const { loopback } = setUp()
-    const network = await loopback.attachment()
+    const network = await loopback.attachment(STRICT)
     const make = vi.fn(async (attached: object) => {
-      if ('hostsFile' in attached) throw new EngineError('invalid', 'bind source path does not exist')
+      if ('hostsFile' in attached) throw new EngineError(fault, words)
       return 'made'
     })
     expect(await loopback.made(network, make)).toBe('made')
     expect(make.mock.calls).toEqual([[FAST], [BY_THE_ENGINE]])
-    expect(await loopback.attachment()).toEqual(BY_THE_ENGINE)
+    expect(await loopback.attachment(STRICT)).toEqual(BY_THE_ENGINE)
   })
 
   it.each([
     ['another failure', FAST, new EngineError('not_found', 'No such image')],
+    ['a mount of the caller’s that is refused', FAST, new EngineError('invalid', 'Duplicate mount point: /etc/hosts')],
     ['what is not for want of the file', { mode: 'bridge' }, new EngineError('invalid', 'no')],
   ] as const)('is not made again after %s', async (_, network, failure) => {
     const { loopback } = setUp()
