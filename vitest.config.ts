@@ -30,6 +30,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
           testTimeout: seconds(30),
+          // They wait for nobody: as many as there are cores, which Vitest leaves one of alone.
+          maxWorkers: '100%',
           sequence: { groupOrder: 1 },
         },
       },

@@ -142,7 +142,7 @@ export class Toolbox {
     try {
       await addTo?.(containerId)
     } finally {
-      await this.#docker.remove(containerId)
+      this.#docker.removeLater(containerId)
     }
   }
 

@@ -67,7 +67,7 @@ export class World {
 
   /** Ends a load, waits for every end, looks, ends all sessions, and looks at what is left. */
   async verdict(load: Load, allowances: Allowances, moreSessions: readonly string[] = []): Promise<Verdict> {
-    const { caller, engine, installation } = this.#options
+    const { caller } = this.#options
     await load.end()
     const runs = await this.settled(load.accepted)
     const problems = await this.problemsOf(load.accepted, runs, allowances)
@@ -75,9 +75,20 @@ export class World {
     const errors = (await this.cleanUp([...load.sessions, ...moreSessions])).map(
       (error) => `cleanup: ${JSON.stringify(error)}`,
     )
-    const left = (await leftOf(installation, engine)).map((resource) => `left: ${resource}`)
+    const left = (await this.#leftAtLast()).map((resource) => `left: ${resource}`)
     const late = allowances.brokenCalls ? [] : caller.late
     return { runs, problems: [...problems, ...unclaimed, ...errors, ...left, ...late, ...caller.broken] }
+  }
+
+  /** What is left when the service has had the time to find what it was never told that it made: a minute and its next look. */
+  async #leftAtLast(): Promise<string[]> {
+    const { engine, installation } = this.#options
+    const until = Date.now() + SETTLE_MS
+    for (;;) {
+      const left = await leftOf(installation, engine)
+      if (left.length === 0 || Date.now() > until) return left
+      await sleep(POLL_MS)
+    }
   }
 
   /** All runs that were accepted, once each, when they have ended, or as they are after two and a half minutes. */
