@@ -7,6 +7,7 @@ import { atMost, type Measured } from '../row.ts'
 import { type BenchService, startService } from '../service.ts'
 import { median } from '../statistics.ts'
 
+const MOST_ASKED = 5
 const CONTAINERS = 50
 const STARTS = 3
 const ASKED_IN_A_TURN = 10
@@ -34,7 +35,7 @@ export const stats: Measure = {
     for (let start = 0; start < STARTS; start++) {
       await service.stop()
       await service.start()
-      first.push(await timed(() => ask(service)))
+      first.push(await timed(() => untilAllAreTold(service)))
     }
     const { ours, rival } = await inTurn(
       {
@@ -56,9 +57,21 @@ export const stats: Measure = {
 }
 
 async function ask(service: BenchService): Promise<void> {
-  const { items } = await service.get<{ items: { memory_used_mb: number | null }[] }>('/containers/stats')
-  const sampled = items.filter(({ memory_used_mb }) => memory_used_mb !== null).length
+  const sampled = await told(service)
   if (sampled !== CONTAINERS) throw new Error(`stats told of ${sampled} containers, and not of ${CONTAINERS}`)
+}
+
+/** A first answer waits for samples for a bounded time: on a bad day it is the second that has all. */
+async function untilAllAreTold(service: BenchService): Promise<void> {
+  for (let asked = 1; (await told(service)) !== CONTAINERS; asked++) {
+    if (asked === MOST_ASKED) throw new Error(`stats did not tell of ${CONTAINERS} containers in ${asked} answers`)
+  }
+}
+
+/** Of how many containers it has a sample. */
+async function told(service: BenchService): Promise<number> {
+  const { items } = await service.get<{ items: { memory_used_mb: number | null }[] }>('/containers/stats')
+  return items.filter(({ memory_used_mb }) => memory_used_mb !== null).length
 }
 
 /** The median of some calls: the rival takes a thousand times as long as one. */
