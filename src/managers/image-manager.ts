@@ -188,7 +188,7 @@ export class ImageManager {
     // Whoever has that name in a registry would have a program in every container.
     if (OWN_IMAGES.test(reference)) {
       throw new EngineError('image_not_found', `There is no image "${reference}" on the engine, and none is pulled`, {
-        hint: 'The service makes images of that name itself; scripts/setup.sh and npm start make the toolbox.',
+        hint: 'Images of that name are made on this machine: the toolbox by npm start, the image for egress by npm run egress-image.',
       })
     }
     const began = performance.now()

@@ -60,9 +60,10 @@ export class LoopbackOnly {
       return await make(network)
     } catch (error) {
       const hostsFile = network.mode === 'none' ? network.hostsFile : undefined
+      if (hostsFile === undefined) throw error
       // Engines tell the path that they do not find, with one fault or the other.
-      const isGone = isEngineFault(error, 'invalid', 'failed') && messageOf(error).includes(hostsFile ?? '')
-      if (hostsFile === undefined || !isGone) throw error
+      const isGone = isEngineFault(error, 'invalid', 'failed') && messageOf(error).includes(hostsFile)
+      if (!isGone) throw error
       const made = await make(BY_THE_ENGINE)
       const at = new Date()
       for (const runtime of this.#seen.keys())

@@ -1,7 +1,8 @@
 /** The way from this host into the network of a container, where the service may take it. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
-import { access, constants } from 'node:fs/promises'
+import { constants } from 'node:fs/promises'
 import { Duplex } from 'node:stream'
+import { mayUse } from './host-access.ts'
 import type { Log } from './log.ts'
 import type { Toolbox } from './toolbox.ts'
 
@@ -11,8 +12,8 @@ const MOST_AT_ONCE = 256
 const REFUSAL = /^nsenter: .*(?:Operation not permitted|Permission denied)/
 
 /**
- * Runs programs of the toolbox in the network namespace of a container, as processes of this host: a tenth of
- * the time of an exec. Takes root on the engine's host; the service in a container of its own has no
+ * Runs programs of the toolbox in the network namespace of a container, as processes of this host, where
+ * an exec costs the engine several times as long. Takes root on the engine's host; the service in a container of its own has no
  * way to the namespaces.
  */
 export class NamespaceEntry {
@@ -37,17 +38,17 @@ export class NamespaceEntry {
   ): Promise<Duplex | undefined> {
     if (this.#isRefused || this.#underWay >= MOST_AT_ONCE) return undefined
     this.#underWay += 1
-    const over = () => {
-      this.#underWay -= 1
-    }
     const child = await this.#start(namespace, command).catch(() => undefined)
-    if (child === undefined || signal.aborted) {
-      child?.once('exit', over) ?? over()
-      if (child !== undefined) killGroup(child)
+    if (child === undefined) {
+      this.#underWay -= 1
       signal.throwIfAborted()
       return undefined
     }
-    child.once('exit', over)
+    child.once('exit', () => {
+      this.#underWay -= 1
+    })
+    if (signal.aborted) killGroup(child)
+    signal.throwIfAborted()
     return streamOf(child, signal)
   }
 
@@ -56,7 +57,7 @@ export class NamespaceEntry {
     namespace: string,
     command: (busybox: string) => readonly string[],
   ): Promise<ChildProcessWithoutNullStreams | undefined> {
-    if (!(await isThere(namespace))) return undefined
+    if (!(await mayUse(namespace, constants.R_OK))) return undefined
     const busybox = await this.#toolbox.programOnHost()
     if (busybox === undefined) return undefined
     const args = ['nsenter', `-n${namespace}`, ...command(busybox)]
@@ -123,11 +124,4 @@ function streamOf(child: ChildProcessWithoutNullStreams, signal: AbortSignal): D
     else stream.once('end', () => stream.destroy())
   })
   return stream
-}
-
-async function isThere(namespace: string): Promise<boolean> {
-  return access(namespace, constants.R_OK).then(
-    () => true,
-    () => false,
-  )
 }

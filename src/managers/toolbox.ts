@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { access, constants, readFile } from 'node:fs/promises'
+import { constants, readFile } from 'node:fs/promises'
 import { posix } from 'node:path'
 import { Readable } from 'node:stream'
 import { pack } from 'tar-stream'
@@ -10,6 +10,7 @@ import { encodeLabels, type Ownership } from '../labels.ts'
 import { planProgram, planUnstarted } from '../policy/container-policy.ts'
 import { untilEnded } from './container-end.ts'
 import type { DockerManager } from './docker-manager.ts'
+import { mayUse } from './host-access.ts'
 import { InFlight } from './in-flight.ts'
 import { BUSYBOX, HOSTS_FILE, LAST_PROGRAM, packPrograms, programsDigest, TOOLBOX_FOLDER } from './toolbox-programs.ts'
 
@@ -58,20 +59,22 @@ export class Toolbox {
 
   /** Path on the engine's host of a file for /etc/hosts of a container without a network; undefined where the engine does not say. */
   async hostsFile(): Promise<string | undefined> {
-    const { source } = await this.mount()
-    const { mountpoint } = (await this.#engine.volumes.inspect(source)) ?? {}
-    return mountpoint === undefined ? undefined : posix.join(mountpoint, HOSTS_FILE)
+    return this.#pathOnHost(HOSTS_FILE)
   }
 
   /** Path of the busybox as this host has it; undefined where that is not the engine's, or this process may not run it. */
   async programOnHost(): Promise<string | undefined> {
     if (this.#onHost === undefined) {
-      const { source } = await this.mount()
-      const { mountpoint } = (await this.#engine.volumes.inspect(source)) ?? {}
-      const path = mountpoint && posix.join(mountpoint, posix.basename(BUSYBOX))
+      const path = await this.#pathOnHost(posix.basename(BUSYBOX))
       this.#onHost = { path: path !== undefined && (await mayUse(path, constants.X_OK)) ? path : undefined }
     }
     return this.#onHost.path
+  }
+
+  async #pathOnHost(file: string): Promise<string | undefined> {
+    const { source } = await this.mount()
+    const { mountpoint } = (await this.#engine.volumes.inspect(source)) ?? {}
+    return mountpoint === undefined ? undefined : posix.join(mountpoint, file)
   }
 
   /** Runs a program of the toolbox in a container of its own, and answers its exit code. */
@@ -179,11 +182,4 @@ export class Toolbox {
       },
     )
   }
-}
-
-async function mayUse(path: string, mode: number): Promise<boolean> {
-  return access(path, mode).then(
-    () => true,
-    () => false,
-  )
 }

@@ -1,4 +1,4 @@
-/** Images whose caller goes away while they are looked for. */
+/** Images that are missing: when they are pulled, when not, and who hears of it. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
@@ -66,3 +66,17 @@ it('goes on with a pull whose caller leaves, and hears its failure', async () =>
   await turn()
   expect(unheard).not.toHaveBeenCalled()
 })
+
+it.each(['container-orchestrator/toolbox:2', 'docker.io/container-orchestrator/egress'])(
+  'pulls no image of the service’s own names: %s',
+  async (image) => {
+    const { images, pull } = managed()
+    const caller = new AbortController().signal
+    const resolving = images.resolve({ image }, { session: 's', owner: null }, caller)
+    await expect(resolving).rejects.toMatchObject({
+      code: 'image_not_found',
+      details: { hint: expect.stringContaining('npm start') },
+    })
+    expect(pull).not.toHaveBeenCalled()
+  },
+)

@@ -6,8 +6,8 @@ import { LoopbackOnly } from '../../../src/managers/loopback-only.ts'
 import type { Toolbox } from '../../../src/managers/toolbox.ts'
 import { STRICT } from '../../../src/policy/profiles.ts'
 
-const FAST = { mode: 'none', hostsFile: '/volumes/toolbox/hosts' }
-const BY_THE_ENGINE = { mode: 'none' }
+const FAST = { mode: 'none', hostsFile: '/volumes/toolbox/hosts' } as const
+const BY_THE_ENGINE = { mode: 'none' } as const
 
 /** An engine whose containers are alone, unless something else is said. */
 function setUp() {
@@ -112,7 +112,7 @@ describe('a container without a network', () => {
     const make = vi.fn(async () => {
       throw failure
     })
-    await expect(loopback.made(network as typeof BY_THE_ENGINE & { mode: 'none' }, make)).rejects.toBe(failure)
+    await expect(loopback.made(network, make)).rejects.toBe(failure)
     expect(make).toHaveBeenCalledTimes(1)
   })
 })
