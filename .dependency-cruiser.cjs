@@ -5,7 +5,17 @@
  */
 
 /** Known to every room, and know only each other. */
-const GROUND = ['domain', 'errors', 'failpoints', 'labels', 'log-lines', 'side-by-side', 'sync-folder', 'version']
+const GROUND = [
+  'domain',
+  'errors',
+  'failpoints',
+  'garbage',
+  'labels',
+  'log-lines',
+  'side-by-side',
+  'sync-folder',
+  'version',
+]
 
 /** What each room of src/ may import beside itself. */
 const ROOMS = {
@@ -29,6 +39,7 @@ const ROOMS = {
   domain: GROUND,
   errors: GROUND,
   failpoints: GROUND,
+  garbage: GROUND,
   labels: GROUND,
   'idle-collection': GROUND,
   'log-lines': GROUND,

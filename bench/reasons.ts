@@ -5,7 +5,6 @@ export const REASONS: Readonly<Record<string, string>> = {
   'P6 first':
     'this engine samples one container at once, sleeps a second, and then takes 0.2 to 0.4 s for the other 49',
   P7: 'a read takes 81 µs of the processor where bare Fastify takes 46, and no part of what is done beside (checks, log, counts, headers, validation, the look-up) more than some 10',
-  P9: 'not found out: 0.82 on the same day in a run of P5 and P9 to P12 alone, where 1.51 came of rounds of 16 to 32 seconds',
   P10: 'Node itself takes 50 ms, loading the build 160 to 230, and 250 go into routes and their schemas, the store, and the first calls to the engine',
   'P10 full':
     'beside what an empty start takes, the whole database is read once, to find one that is spoiled before it is used, and every container is looked at',

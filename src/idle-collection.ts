@@ -1,6 +1,5 @@
 /** Memory back to the system when nothing happens: V8 by itself keeps for long what it has not collected. */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { collectAll } from './garbage.ts'
 
 const LOOK_MS = 2_000
 /** So much of one core at most, for so many looks in a row, is idle. */
@@ -44,25 +43,4 @@ export function collectWhenIdle({
     log.debug({ event: 'memory.collected', before, after: least }, 'memory collected')
   }, LOOK_MS).unref()
   return () => clearInterval(timer)
-}
-
-/** V8's most thorough collection. */
-export function collectAll(): void {
-  collectGarbage ??= exposed()
-  collectGarbage({ type: 'major', execution: 'sync', flavor: 'last-resort' })
-}
-
-let collectGarbage: NodeJS.GCFunction | undefined
-
-/**
- * V8 gives its function to contexts made while the flag is set. Set for Node's start, or left so, it would
- * make what Node and this service have compiled before of no use: that holds for the same flags alone.
- */
-function exposed(): NodeJS.GCFunction {
-  setFlagsFromString('--expose-gc')
-  try {
-    return runInNewContext('gc')
-  } finally {
-    setFlagsFromString('--no-expose-gc')
-  }
 }

@@ -8,8 +8,11 @@ import type {
   NetworkSpec,
 } from '../spec.ts'
 
-const LOG_FILE_BYTES = '10m'
-const LOG_FILES = '3'
+/**
+ * The engine's own log of a container: bounded, in its compact form. Compressed, which this driver does where nothing
+ * is said, a file that is full takes the engine's time from a tool that floods, and the next one waits for it.
+ */
+const LOG = { Type: 'local', Config: { 'max-size': '10m', 'max-file': '3', compress: 'false' } }
 /** A host that runs out of memory ends what is in containers before the engine and this service. */
 const OOM_SCORE = 500
 const SHM_BYTES = 64 * 1024 * 1024
@@ -78,7 +81,7 @@ export function createContainerBody(spec: ContainerSpec): object {
       ...(sandbox.runtime === undefined ? {} : { Runtime: sandbox.runtime }),
       ...(spec.cgroupParent === undefined ? {} : { CgroupParent: spec.cgroupParent }),
       ShmSize: SHM_BYTES,
-      LogConfig: { Type: 'local', Config: { 'max-size': LOG_FILE_BYTES, 'max-file': LOG_FILES } },
+      LogConfig: LOG,
       Tmpfs: Object.fromEntries(
         sandbox.tmpfs.map(({ target, bytes, executable, owner }) => [
           target,

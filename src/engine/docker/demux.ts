@@ -1,5 +1,6 @@
 import { EngineError } from '../../errors.ts'
 import type { OutputChunk, OutputStream } from '../engine.ts'
+import { ReadBuffers } from './read-buffers.ts'
 
 const HEADER_BYTES = 8
 /** A daemon writes frames of at most 32 KiB; anything near this bound is not a frame. */
@@ -12,6 +13,9 @@ const SHORT_BYTES = 256
 const STREAMS: Record<number, OutputStream | undefined> = { 0: 'stdout', 1: 'stdout', 2: 'stderr' }
 const SYSTEM_ERROR = 3
 
+/** Of all streams: V8 has one heap for them. */
+const readBuffers = new ReadBuffers()
+
 /**
  * Splits a multiplexed stream into pieces of stdout and stderr, each passed on as it arrives: what
  * is held is one socket read, and a slow reader slows the source. Short neighbours of one stream within a
@@ -23,6 +27,7 @@ const SYSTEM_ERROR = 3
 export async function* demultiplex(source: AsyncIterable<Buffer>): AsyncGenerator<OutputChunk> {
   const frames = new Frames()
   for await (const data of source) {
+    readBuffers.read(data.length)
     const pieces: Piece[] = []
     let fault: unknown
     try {

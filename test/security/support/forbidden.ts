@@ -100,6 +100,7 @@ const CONTAINER: Rules = {
   'hostconfig.logconfig.type': is('local'),
   'hostconfig.logconfig.config.max-size': text,
   'hostconfig.logconfig.config.max-file': text,
+  'hostconfig.logconfig.config.compress': is('false'),
   'hostconfig.tmpfs.?': matches(TMPFS),
   'hostconfig.tmpfs': is({}),
   'hostconfig.mounts': is([]),

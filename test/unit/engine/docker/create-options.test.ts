@@ -78,7 +78,7 @@ describe('createContainerBody', () => {
         CgroupnsMode: 'private',
         OomScoreAdj: 500,
         ShmSize: 64 * MIB,
-        LogConfig: { Type: 'local', Config: { 'max-size': '10m', 'max-file': '3' } },
+        LogConfig: { Type: 'local', Config: { 'max-size': '10m', 'max-file': '3', compress: 'false' } },
         Tmpfs: { '/tmp': `rw,nosuid,nodev,noexec,mode=1777,size=${256 * MIB}` },
         Mounts: [],
         NetworkMode: 'none',
