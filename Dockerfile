@@ -49,7 +49,7 @@ COPY package.json LICENSE scripts/healthcheck.ts ./
 # A volume takes its owner from the folder that it covers.
 RUN install --directory --owner=1000 --group=1000 /data
 # What the threads of Node have freed is one heap, and goes back to the system.
-ENV NODE_ENV=production MALLOC_ARENA_MAX=1 CO_HOST=0.0.0.0 CO_DATA_DIR=/data
+ENV NODE_ENV=production MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072 CO_HOST=0.0.0.0 CO_DATA_DIR=/data
 VOLUME /data
 EXPOSE 8086
 # The user `node` of the base image, by number: so a cluster can tell that it is not root.
