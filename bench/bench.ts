@@ -23,7 +23,8 @@ export interface Measure {
   run(bench: Bench): Promise<Record<string, Outcome>>
 }
 
-const LEAST_ROUNDS = 3
+/** Of fewer, the median is one day's mood. */
+const LEAST_ROUNDS = 10
 
 /** Rounds of a measure that takes longer than a single run: one for so many pairs. */
 export function roundsOf(pairs: number, pairsPerRound: number): number {

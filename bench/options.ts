@@ -13,7 +13,7 @@ export interface Options {
   write: boolean
 }
 
-const DEFAULT_PAIRS = '20'
+const DEFAULT_PAIRS = '10'
 
 /** Throws an `Error` that says what is wrong with them. */
 export function parseOptions(argv: readonly string[], known: readonly string[]): Options {

@@ -1,7 +1,7 @@
 /**
  * Ours and the rivals' side by side, by turns and in one run, as one table:
  *
- *     npm run bench [-- --only P1,P6] [--pairs 20] [--json FILE] [--write] [--from FILE]
+ *     npm run bench [-- --only P1,P6] [--pairs 10] [--json FILE] [--write] [--from FILE]
  *
  * What it measures, and what the figures mean, is in docs/PERFORMANCE.md. Exit status 1 where a measure
  * failed; a goal that is not reached is told in the table. Whatever it makes it removes again, also

@@ -17,7 +17,10 @@ export interface IdleCollectionOptions {
   used?: () => number
 }
 
-/** Collects once the process has been idle for eight seconds and has grown since the last time. Ends with the answered function. */
+/**
+ * Collects once the process has been idle for eight seconds: what its start left, and from then on where it has
+ * grown since the last time. Ends with the answered function.
+ */
 export function collectWhenIdle({
   log,
   collect = collectAll,
@@ -27,7 +30,8 @@ export function collectWhenIdle({
     return user + system
   },
 }: IdleCollectionOptions): () => void {
-  let least = resident()
+  /** Since the last collection; none of it counts before the first. */
+  let least = 0
   let lastUsed = used()
   let idleLooks = 0
   const timer = setInterval(() => {
@@ -35,6 +39,7 @@ export function collectWhenIdle({
     idleLooks = now - lastUsed < IDLE_CPU * LOOK_MS * 1_000 ? idleLooks + 1 : 0
     lastUsed = now
     const before = resident()
+    least = Math.min(least, before)
     if (idleLooks < IDLE_LOOKS || before < least + WORTH_BYTES) return
     collect()
     least = resident()

@@ -39,7 +39,7 @@ export const stats: Measure = {
     }
     const { ours, rival } = await inTurn(
       {
-        ours: { figure: () => oneOf(service) },
+        ours: { prepare: () => untilAllAreTold(service), figure: () => oneOf(service) },
         rival: {
           run: async () => {
             await docker(['stats', '--no-stream', ...ids], { signal })

@@ -5,7 +5,7 @@ import type { BuildBounds, Engine, ImageInfo } from '../engine/engine.ts'
 import { AppError, EngineError, isEngineFault } from '../errors.ts'
 import { decodeLabels, encodeLabels, type Ownership, ownedBy } from '../labels.ts'
 import { baseImages, requireAllowedDockerfile } from '../policy/dockerfile.ts'
-import { engineReference, requireAllowedImage } from '../policy/images.ts'
+import { engineReference, isAllowedImage, requireAllowedImage } from '../policy/images.ts'
 import { type Profile, requireBuildAllowed } from '../policy/profiles.ts'
 import type { ImageCache } from './image-cache.ts'
 import { InFlight } from './in-flight.ts'
@@ -40,8 +40,11 @@ export interface ResolvedImage extends ImageInfo {
 const PULL_DEADLINE_MS = 15 * 60_000
 const PROGRESS_INTERVAL_MS = 1_000
 const BUILD_REPOSITORY = 'container-orchestrator/build'
-/** Made by the service or its set-up, and never pulled. */
-const OWN_IMAGES = /^(?:docker\.io\/)?container-orchestrator\//
+/**
+ * Made by the service or its set-up, and never pulled: whoever had that name in a registry would have a program in
+ * every container.
+ */
+const OWN_IMAGES = ['container-orchestrator/**']
 
 /** Images on the engine: pulls and builds them when they are missing, one of each at a time. */
 export class ImageManager {
@@ -135,10 +138,11 @@ export class ImageManager {
     })
   }
 
-  async #requireOwnBase(base: string, use: ImageUse): Promise<void> {
-    if (use.owner === null) return
+  /** The engine pulls what it does not have of a build. */
+  async #requireUsableBase(base: string, use: ImageUse): Promise<void> {
     // It could be any image's name.
     if (base.includes('$')) {
+      if (use.owner === null) return
       throw new EngineError('build_failed', `The base image "${base}" depends on an argument`, {
         hint: 'Write the name out.',
       })
@@ -148,6 +152,7 @@ export class ImageManager {
       if (isEngineFault(error, 'invalid')) return undefined
       throw error
     })
+    if (image === undefined && isAllowedImage(base, OWN_IMAGES)) throw neverPulled(base)
     this.#requireOwn(base, image, use)
   }
 
@@ -185,12 +190,7 @@ export class ImageManager {
   }
 
   async #pull(reference: string): Promise<void> {
-    // Whoever has that name in a registry would have a program in every container.
-    if (OWN_IMAGES.test(reference)) {
-      throw new EngineError('image_not_found', `There is no image "${reference}" on the engine, and none is pulled`, {
-        hint: 'Images of that name are made on this machine: the toolbox by npm start, the image for egress by npm run egress-image.',
-      })
-    }
+    if (isAllowedImage(reference, OWN_IMAGES)) throw neverPulled(reference)
     const began = performance.now()
     let told = 0
     this.#log.info({ event: 'image.pull_started', image: reference }, 'pulling image')
@@ -208,7 +208,7 @@ export class ImageManager {
   async #make(source: ImageSource, use: ImageUse, tag: string): Promise<void> {
     const began = performance.now()
     const { dockerfile, files } = contextOf(source)
-    for (const base of baseImages(dockerfile)) await this.#requireOwnBase(base, use)
+    for (const base of baseImages(dockerfile)) await this.#requireUsableBase(base, use)
     const context = pack()
     for (const [name, text] of Object.entries(files)) context.entry({ name, mode: 0o644 }, text)
     // Last: an entry of the same name among the files does not count.
@@ -270,6 +270,12 @@ export class ImageManager {
 
 function contextOf(source: ImageSource): { dockerfile: string; files: Record<string, string> } {
   return source.build ?? { dockerfile: source.dockerfile ?? '', files: {} }
+}
+
+function neverPulled(reference: string): EngineError {
+  return new EngineError('image_not_found', `There is no image "${reference}" on the engine, and none is pulled`, {
+    hint: 'Images of that name are made on this machine: the toolbox by npm start, the image for egress by npm run egress-image.',
+  })
 }
 
 function elapsed(began: number): number {

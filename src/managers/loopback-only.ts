@@ -9,12 +9,13 @@ import { programPath } from './toolbox-programs.ts'
 /** What was seen of an engine. */
 interface Seen {
   attachment: NetworkAttachment
-  at: Date
-  /** It was seen; otherwise it could not be looked at. */
-  isCertain: boolean
+  /** When the engine was back last: another time, and it may be another engine. */
+  restoredAt: Date | undefined
+  /** Milliseconds on a clock that nobody sets, from when it is looked at again. */
+  until: number
 }
 
-/** What could not be looked at is looked at again after so long. */
+/** What could not be looked at, for whatever reason, is looked at again after so long. */
 const UNSEEN_MS = 60_000
 
 /** The engine sets the network up, and fills /etc/hosts itself. */
@@ -65,33 +66,28 @@ export class LoopbackOnly {
       const isGone = isEngineFault(error, 'invalid', 'failed') && messageOf(error).includes(hostsFile)
       if (!isGone) throw error
       const made = await make(BY_THE_ENGINE)
-      const at = new Date()
-      for (const runtime of this.#seen.keys())
-        this.#seen.set(runtime, { attachment: BY_THE_ENGINE, at, isCertain: false })
+      const unseen = { attachment: BY_THE_ENGINE, restoredAt: this.#availability.restoredAt, until: soon() }
+      for (const runtime of this.#seen.keys()) this.#seen.set(runtime, unseen)
       this.#tellUnseen(error)
       return made
     }
   }
 
-  #isCurrent({ at, isCertain }: Seen): boolean {
-    const { restoredAt } = this.#availability
-    if (restoredAt !== undefined && restoredAt > at) return false
-    return isCertain || Date.now() - at.getTime() < UNSEEN_MS
+  #isCurrent({ restoredAt, until }: Seen): boolean {
+    return restoredAt === this.#availability.restoredAt && performance.now() < until
   }
 
   async #look(runtime: string | undefined): Promise<NetworkAttachment> {
-    const at = new Date()
+    const { restoredAt } = this.#availability
     let attachment = BY_THE_ENGINE
-    let isCertain = false
+    let until = Number.POSITIVE_INFINITY
     try {
       attachment = await this.#fastest(runtime)
-      isCertain = true
     } catch (error) {
-      // What an engine refuses it refuses again.
-      isCertain = isEngineFault(error, 'invalid', 'failed', 'start_failed')
+      until = soon()
       this.#tellUnseen(error)
     }
-    this.#seen.set(runtime ?? '', { attachment, at, isCertain })
+    this.#seen.set(runtime ?? '', { attachment, restoredAt, until })
     return attachment
   }
 
@@ -115,4 +111,8 @@ export class LoopbackOnly {
     )
     return isAlone ? attachment : BY_THE_ENGINE
   }
+}
+
+function soon(): number {
+  return performance.now() + UNSEEN_MS
 }

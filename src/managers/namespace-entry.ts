@@ -1,25 +1,27 @@
 /** The way from this host into the network of a container, where the service may take it. */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, execFile, spawn } from 'node:child_process'
 import { constants } from 'node:fs/promises'
 import { Duplex } from 'node:stream'
+import { promisify } from 'node:util'
+import { messageOf } from '../errors.ts'
 import { mayUse } from './host-access.ts'
 import type { Log } from './log.ts'
 import type { Toolbox } from './toolbox.ts'
 
 /** So many connections are carried by processes of this host at once; what comes beyond is carried in containers. */
 const MOST_AT_ONCE = 256
-/** What `nsenter` says where it may not enter; a namespace that has just gone says nothing of others. */
-const REFUSAL = /^nsenter: .*(?:Operation not permitted|Permission denied)/
+/** For the one program that shows whether this process may enter a namespace. */
+const TRIAL_MS = 5_000
 
 /**
  * Runs programs of the toolbox in the network namespace of a container, as processes of this host, where
- * an exec costs the engine several times as long. Takes root on the engine's host; the service in a container of its own has no
- * way to the namespaces.
+ * an exec costs the engine several times as long. Whether it may is tried once: it takes root on the engine's
+ * host, and a service in a container of its own has no way to the namespaces.
  */
 export class NamespaceEntry {
   readonly #toolbox: Pick<Toolbox, 'programOnHost'>
   readonly #log: Log
-  #isRefused = false
+  #trial: Promise<boolean> | undefined
   #underWay = 0
 
   constructor(options: { toolbox: Pick<Toolbox, 'programOnHost'>; log: Log }) {
@@ -36,7 +38,7 @@ export class NamespaceEntry {
     command: (busybox: string) => readonly string[],
     signal: AbortSignal,
   ): Promise<Duplex | undefined> {
-    if (this.#isRefused || this.#underWay >= MOST_AT_ONCE) return undefined
+    if (this.#underWay >= MOST_AT_ONCE) return undefined
     this.#underWay += 1
     const child = await this.#start(namespace, command).catch(() => undefined)
     if (child === undefined) {
@@ -52,14 +54,14 @@ export class NamespaceEntry {
     return streamOf(child, signal)
   }
 
-  /** Undefined where the namespace is not there, or this host cannot start a process now. */
+  /** Undefined where the namespace is not there or not to be entered, or this host cannot start a process now. */
   async #start(
     namespace: string,
     command: (busybox: string) => readonly string[],
   ): Promise<ChildProcessWithoutNullStreams | undefined> {
     if (!(await mayUse(namespace, constants.R_OK))) return undefined
     const busybox = await this.#toolbox.programOnHost()
-    if (busybox === undefined) return undefined
+    if (busybox === undefined || !(await this.#mayEnter(namespace, busybox))) return undefined
     const args = ['nsenter', `-n${namespace}`, ...command(busybox)]
     // A group of its own, which ends as one: a shell that tries again has processes of its own.
     const child = spawn(busybox, args, { cwd: '/', env: {}, stdio: 'pipe', detached: true })
@@ -67,27 +69,40 @@ export class NamespaceEntry {
       this.#log.debug({ event: 'namespaces.not_started', why: error.message }, 'a process of this host did not start')
     })
     if (child.pid === undefined) return undefined
-    child.stderr.once('data', (words: Buffer) => {
-      if (REFUSAL.test(words.toString())) this.#refused(words.toString().trim())
-    })
+    child.stderr.resume()
     return child
   }
 
-  #refused(why: string): void {
-    if (this.#isRefused) return
-    this.#isRefused = true
-    this.#log.info(
-      { event: 'namespaces.not_entered', why },
-      'connections into containers are carried by processes in these',
-    )
+  /** The answer is kept, but for that of a namespace which has gone meanwhile: it says nothing of others. */
+  async #mayEnter(namespace: string, busybox: string): Promise<boolean> {
+    this.#trial ??= this.#try(namespace, busybox)
+    const may = await this.#trial
+    if (!may && !(await mayUse(namespace, constants.R_OK))) this.#trial = undefined
+    return may
+  }
+
+  async #try(namespace: string, busybox: string): Promise<boolean> {
+    const args = ['nsenter', `-n${namespace}`, busybox, 'true']
+    try {
+      await promisify(execFile)(busybox, args, { cwd: '/', env: {}, timeout: TRIAL_MS })
+      return true
+    } catch (error) {
+      this.#log.info(
+        { event: 'namespaces.not_entered', why: messageOf(error) },
+        'connections into containers are carried by processes in these',
+      )
+      return false
+    }
   }
 }
 
-function killGroup({ pid }: ChildProcessWithoutNullStreams): void {
+/** Of a process that has ended another may have the id by now. */
+function killGroup({ pid, exitCode, signalCode }: ChildProcessWithoutNullStreams): void {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return
   try {
-    if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+    process.kill(-pid, 'SIGKILL')
   } catch {
-    // It has ended.
+    // It has ended just now.
   }
 }
 

@@ -29,7 +29,7 @@ export interface PoolClientDeps {
   log: Log
 }
 
-/** A tool that ends in this time is gone before anybody could look for it. */
+/** A tool that ends in this time goes by the name of the parked container. */
 const RENAME_AFTER_MS = 50
 
 /** A kind of parked container that would fit a run. */
@@ -82,24 +82,33 @@ export function handOffOf(request: ExecuteTool, executionId: string, image: Reso
   }
 }
 
-/**
- * Gives its container the name of the run, in nobody's way: what lists containers shows whose it is. A
- * moment after its tool begins, for which an engine holds the container otherwise; a run that ends
- * before is in no list. Answers what keeps it from that.
- */
-export function renameSoon({ engine, log }: PoolClientDeps, containerId: string, run: ToolEntry): () => void {
-  const rename = async () => {
-    try {
-      await engine.containers.rename(containerId, containerName('tool', run.name, run.sessionId, run.id))
-    } catch (error) {
-      // It may have ended and gone by then.
-      log.debug(
-        { event: 'pool.not_renamed', container_id: containerId, error: messageOf(error) },
-        'a container kept its name',
-      )
-    }
+/** Gives a container that was parked the name of its run: what lists containers shows whose it is. Never rejects. */
+export async function rename(
+  { engine, log }: Pick<PoolClientDeps, 'engine' | 'log'>,
+  containerId: string,
+  run: ToolEntry,
+): Promise<void> {
+  try {
+    await engine.containers.rename(containerId, containerName('tool', run.name, run.sessionId, run.id))
+  } catch (error) {
+    // It may have ended and gone by then.
+    log.debug(
+      { event: 'pool.not_renamed', container_id: containerId, error: messageOf(error) },
+      'a container kept its name',
+    )
   }
-  const timer = setTimeout(rename, RENAME_AFTER_MS).unref()
+}
+
+/**
+ * Renames it a moment after its tool begins, for which the engine would hold the container otherwise: a tool that
+ * ends before is not kept waiting for a name. Answers what keeps it from that.
+ */
+export function renameSoon(
+  deps: Pick<PoolClientDeps, 'engine' | 'log'>,
+  containerId: string,
+  run: ToolEntry,
+): () => void {
+  const timer = setTimeout(() => void rename(deps, containerId, run), RENAME_AFTER_MS).unref()
   return () => clearTimeout(timer)
 }
 

@@ -39,7 +39,8 @@ export class Toolbox {
   readonly #instance: string
   readonly #binary: string | undefined
   readonly #volumes = new InFlight<string>()
-  readonly #filled = new Set<string>()
+  /** By name, when they were made: one that is made anew is empty. */
+  readonly #filled = new Map<string, number>()
   readonly #images = new InFlight<ImageInfo>()
   /** Absent as long as it was not looked for. */
   #onHost: { path: string | undefined } | undefined
@@ -114,7 +115,8 @@ export class Toolbox {
     const image = await this.#image()
     const made = `${image.id.slice('sha256:'.length, 'sha256:'.length + 12)}_${programsDigest()}`
     const name = `toolbox_${this.#instance.slice(0, 8)}_${made}`
-    if (this.#filled.has(name) && (await this.#engine.volumes.inspect(name)) !== undefined) return name
+    const present = this.#filled.has(name) ? await this.#engine.volumes.inspect(name) : undefined
+    if (present !== undefined && this.#filled.get(name) === present.createdAt.getTime()) return name
     const labels = encodeLabels({ kind: 'toolbox', id: name, nonce: randomUUID(), instance: this.#instance })
     await this.#engine.volumes.create(name, labels)
     await this.#fill(name, FOLDER_IN_IMAGE, image.id, undefined, async (containerId) => {
@@ -122,7 +124,9 @@ export class Toolbox {
       const last = await this.#engine.containers.statPath(containerId, `${FOLDER_IN_IMAGE}/${LAST_PROGRAM}`)
       if (last === undefined) await this.#engine.containers.writeArchive(containerId, FOLDER_IN_IMAGE, packPrograms())
     })
-    this.#filled.add(name)
+    const filled = await this.#engine.volumes.inspect(name)
+    if (filled === undefined) throw new AppError('engine_error', 'The toolbox volume vanished after it was filled')
+    this.#filled.set(name, filled.createdAt.getTime())
     return name
   }
 

@@ -50,7 +50,7 @@ async function dieAt(point: Failpoint, request: Record<string, unknown>): Promis
 }
 
 const lines = Array.from({ length: 12 }, (_, line) => `line ${line}\n`).join('')
-const script = `${BEGUN}; i=0; while [ $i -lt 12 ]; do echo line $i; i=$((i+1)); sleep 0.05; done; cat`
+const script = `${BEGUN}; i=0; while [ $i -lt 12 ]; do echo line $i; i=$((i+1)); sleep 0.5; done; cat`
 
 it.each<[Failpoint, boolean]>([
   ['pool.taken', false],
@@ -64,6 +64,11 @@ it.each<[Failpoint, boolean]>([
   const { client, service } = installation
   await service.start()
   const [{ execution_id }] = await client.all(`/containers/tool?session_id=${session_id}&tool_name=crashing`)
+  if (isAdopted) {
+    const { container_id } = (await client.get(`/containers/tool/${execution_id}`)).body
+    const name = async () => (await engine.containers.inspect(container_id))?.name
+    await expect.poll(name).toMatch(/^tool_crashing_crash-.*_[0-9a-f]{8}$/)
+  }
   const run = await client.ended(execution_id)
   expect(run).toMatchObject({ status: 'completed', exit_code: 0, failure: null, stdout: `${lines}the end\n` })
   expect(run.warm).toBe(isAdopted)

@@ -24,15 +24,22 @@ function begin() {
   return collectWhenIdle({ log, collect, resident: () => memory, used: () => cpu })
 }
 
+/** To when what the start left is collected. */
+async function beginAndCollect(): Promise<void> {
+  begin()
+  for (let look = 0; look < 4; look++) await pass(0)
+  expect(collect).toHaveBeenCalledTimes(1)
+  collect.mockClear()
+}
+
 /** Two seconds with so many milliseconds of work. */
 async function pass(milliseconds: number): Promise<void> {
   cpu += milliseconds * 1_000
   await vi.advanceTimersByTimeAsync(2_000)
 }
 
-it('collects when nothing has happened for eight seconds and memory has grown, once', async () => {
+it('collects what a start left when nothing has happened for eight seconds, once', async () => {
   begin()
-  memory = 117 * MIB
   await pass(900)
   for (let look = 0; look < 3; look++) await pass(19)
   expect(collect).not.toHaveBeenCalled()
@@ -40,15 +47,29 @@ it('collects when nothing has happened for eight seconds and memory has grown, o
   expect(collect).toHaveBeenCalledTimes(1)
   for (let look = 0; look < 5; look++) await pass(0)
   expect(collect).toHaveBeenCalledTimes(1)
-  memory = 121 * MIB
-  for (let look = 0; look < 4; look++) await pass(0)
-  expect(collect).toHaveBeenCalledTimes(2)
 })
 
-it('leaves a process alone that works, or has not grown by much', async () => {
-  begin()
-  memory = 115 * MIB
+it('collects again when memory has grown since', async () => {
+  await beginAndCollect()
+  memory = 119 * MIB
   for (let look = 0; look < 5; look++) await pass(0)
+  expect(collect).not.toHaveBeenCalled()
+  memory = 121 * MIB
+  for (let look = 0; look < 4; look++) await pass(0)
+  expect(collect).toHaveBeenCalledTimes(1)
+})
+
+it('counts growth from where memory was least, however it came there', async () => {
+  await beginAndCollect()
+  memory = 90 * MIB
+  await pass(100)
+  memory = 107 * MIB
+  for (let look = 0; look < 4; look++) await pass(0)
+  expect(collect).toHaveBeenCalledTimes(1)
+})
+
+it('leaves a process alone that works', async () => {
+  begin()
   memory = 300 * MIB
   for (let look = 0; look < 5; look++) await pass(21)
   for (let look = 0; look < 12; look++) await pass(look % 4 === 3 ? 21 : 0)

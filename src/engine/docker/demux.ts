@@ -13,7 +13,7 @@ const SHORT_BYTES = 256
 const STREAMS: Record<number, OutputStream | undefined> = { 0: 'stdout', 1: 'stdout', 2: 'stderr' }
 const SYSTEM_ERROR = 3
 
-/** Of all streams: V8 has one heap for them. */
+/** One for all streams, as V8 has one heap for them. */
 const readBuffers = new ReadBuffers()
 
 /**

@@ -5,7 +5,7 @@ const KNOWN = ['P1', 'P2', 'P10']
 
 describe('the arguments of the bench', () => {
   it('measures everything where nothing is said', () => {
-    expect(parseOptions([], KNOWN)).toEqual({ only: null, pairs: 20, json: undefined, from: undefined, write: false })
+    expect(parseOptions([], KNOWN)).toEqual({ only: null, pairs: 10, json: undefined, from: undefined, write: false })
   })
 
   it('takes measures, pairs and a file', () => {

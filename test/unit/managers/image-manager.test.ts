@@ -1,7 +1,7 @@
 /** Images that are missing: when they are pulled, when not, and who hears of it. */
 import { setImmediate as turn } from 'node:timers/promises'
 import { pino } from 'pino'
-import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { MemoryEngine } from '../../../src/engine/memory/memory-engine.ts'
 import { ImageCache } from '../../../src/managers/image-cache.ts'
 import { ImageManager } from '../../../src/managers/image-manager.ts'
@@ -67,16 +67,31 @@ it('goes on with a pull whose caller leaves, and hears its failure', async () =>
   expect(unheard).not.toHaveBeenCalled()
 })
 
-it.each(['container-orchestrator/toolbox:2', 'docker.io/container-orchestrator/egress'])(
-  'pulls no image of the service’s own names: %s',
-  async (image) => {
+describe('an image of the service’s own names', () => {
+  const gone = {
+    code: 'image_not_found',
+    details: { hint: expect.stringContaining('npm start') },
+  }
+
+  it.each([
+    'container-orchestrator/toolbox:2',
+    'docker.io/container-orchestrator/egress',
+    'index.docker.io/container-orchestrator/toolbox@sha256:aa',
+  ])('is not pulled: %s', async (image) => {
     const { images, pull } = managed()
-    const caller = new AbortController().signal
-    const resolving = images.resolve({ image }, { session: 's', owner: null }, caller)
-    await expect(resolving).rejects.toMatchObject({
-      code: 'image_not_found',
-      details: { hint: expect.stringContaining('npm start') },
-    })
+    const resolving = images.resolve({ image }, { session: 's', owner: null }, new AbortController().signal)
+    await expect(resolving).rejects.toMatchObject(gone)
     expect(pull).not.toHaveBeenCalled()
-  },
-)
+  })
+
+  it.each([
+    'FROM container-orchestrator/toolbox:2',
+    'FROM scratch\nCOPY --from=index.docker.io/container-orchestrator/egress:1 / /',
+  ])('is no base that the engine would pull: %j', async (dockerfile) => {
+    const { engine, images } = managed()
+    const build = vi.spyOn(engine.images, 'build')
+    const resolving = images.resolve({ dockerfile }, { session: 's', owner: null }, new AbortController().signal)
+    await expect(resolving).rejects.toMatchObject(gone)
+    expect(build).not.toHaveBeenCalled()
+  })
+})

@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { EngineError } from '../../../src/errors.ts'
 import type { DockerManager } from '../../../src/managers/docker-manager.ts'
 import type { ResolvedImage } from '../../../src/managers/image-manager.ts'
+import { containerName } from '../../../src/managers/names.ts'
 import type { Outcome } from '../../../src/managers/outcome.ts'
 import { ToolAttempt } from '../../../src/managers/tool-attempt.ts'
 import { queuedRun } from '../../../src/managers/tool-manager.ts'
@@ -29,6 +30,7 @@ let follow: () => Promise<Outcome | undefined>
 const handedOver = vi.fn()
 const removed = vi.fn()
 const ended = vi.fn()
+const renamed = vi.fn()
 
 beforeEach(() => {
   vi.clearAllMocks()
@@ -69,7 +71,7 @@ beforeEach(() => {
   const process = { signal: new AbortController().signal, endReason: undefined, follow: () => follow() }
   const deps = {
     docker,
-    engine: { containers: { rename: async () => {} } },
+    engine: { containers: { rename: renamed } },
     images: { present: async () => image as ResolvedImage | undefined },
     pool: { isOn: true, take: () => (waits ? parked : undefined), ended },
     log: pino({ level: 'silent' }),
@@ -96,6 +98,27 @@ describe('a run that could have a parked container', () => {
     expect(entry).toMatchObject({ containerId: 'parked', nonce, view: { warm: true } })
     expect(attempt).toMatchObject({ startAsked: true, volumes: ['v1'] })
     expect(removed).not.toHaveBeenCalled()
+  })
+
+  it('has the name of the run where its tool outlasts 50 ms', async () => {
+    vi.useFakeTimers()
+    follow = async () => {
+      vi.advanceTimersByTime(49)
+      expect(renamed).not.toHaveBeenCalled()
+      vi.advanceTimersByTime(1)
+      return COMPLETED
+    }
+    await warm.run()
+    expect(renamed).toHaveBeenCalledExactlyOnceWith('parked', containerName('tool', 'sum', 's1', 'exec_1'))
+    vi.useRealTimers()
+  })
+
+  it('keeps the name that it waited under where its tool has ended before', async () => {
+    vi.useFakeTimers()
+    await warm.run()
+    vi.advanceTimersByTime(60_000)
+    expect(renamed).not.toHaveBeenCalled()
+    vi.useRealTimers()
   })
 
   it('needs one of its own where none waits; the pool is told of its end all the same', async () => {
