@@ -49,6 +49,15 @@ export function describeRuns(setting: ToolSetting): void {
       })
     })
 
+    it('begins in the folder of its image', async () => {
+      const dockerfile = `FROM ${TOOLBOX}\nWORKDIR /srv/tool`
+      const asked = { image: undefined, dockerfile, command: sh('pwd') }
+      // The image is made for the first: nothing could have been parked for that.
+      await setting.plain.run(asked)
+      const run = await setting.client.run(asked)
+      expect(run).toMatchObject({ status: 'completed', stdout: '/srv/tool\n' })
+    })
+
     it('takes the result from /output/result.json before stdout, and from the last line where stdout is mixed', async () => {
       const file = await setting.client.run({
         command: sh('echo \'{"from":"stdout"}\'; echo \'{"from":"file"}\' > /output/result.json'),

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -179,6 +180,19 @@ describe('the door into a container', () => {
     await expect.poll(() => carriersTo(address), { timeout: 10_000 }).toBeGreaterThan(0)
     connection.destroy()
     await expect.poll(() => carriersTo(address), { timeout: 20_000, interval: 500 }).toBe(0)
+  })
+
+  it('kills nothing by the id of a process that has ended: another may have it by then', async () => {
+    const kill = vi.spyOn(process, 'kill')
+    const ownId = (busybox: string) => [busybox, 'sh', '-c', 'echo $$']
+    const stream = await entry.run(target.namespace ?? '', ownId, AbortSignal.timeout(10_000))
+    if (stream === undefined) throw new Error('the network was not entered')
+    await once(stream, 'readable')
+    const pid = Number(String(stream.read()))
+    await expect.poll(() => existsSync(`/proc/${pid}`)).toBe(false)
+    stream.destroy()
+    expect(kill).not.toHaveBeenCalled()
+    vi.restoreAllMocks()
   })
 
   it('tells who writes to a server that has gone', async () => {

@@ -45,9 +45,10 @@ it('of a cold run whose image is known: what makes, starts and follows it, and t
   ])
 })
 
-it('of a relic: its image and its network are asked for side by side', async () => {
+it('of a relic: its image and its network are asked for side by side, and its name of nobody', async () => {
   await using service = await startMemoryService()
-  const { images, networks } = service.engine
+  const { containers, images, networks } = service.engine
+  const listed = vi.spyOn(containers, 'list')
   const [inspectImage, createNetwork] = [images.inspect.bind(images), networks.create.bind(networks)]
   const image = Promise.withResolvers<void>()
   const network = Promise.withResolvers<void>()
@@ -70,4 +71,5 @@ it('of a relic: its image and its network are asked for side by side', async () 
     health_check_endpoint: null,
   })
   expect(status, JSON.stringify(body)).toBe(201)
+  expect(listed).not.toHaveBeenCalled()
 })
