@@ -13,5 +13,5 @@ export const REASONS: Readonly<Record<string, string>> = {
   'P11 idle':
     "some 50 MiB are pages of Node's own binary, 24 V8's heap right after a collection, 7 the text of the build and of Node's modules; the rest is SQLite, malloc and V8 itself. Bare Fastify takes 72",
   'P11 runs':
-    'what it has grown by is counted from a lower place since what a start left is collected: 28.6 of 11-22, before. No leak: what is alive after a collection is the same after 1,000 runs as after 4,000. In a process that was looked at, 9 MiB of what had come to it after 2,500 runs and a collection were V8’s heap, 2 its code, and 13 the heap of malloc, which keeps what has been freed between what is in use',
+    'counted from where memory is once what the start left was collected; it was 28.6 from a higher place, in a run before. No leak: what is alive after a collection is the same after 1,000 runs as after 4,000. In a process that was looked at, 9 MiB of what had come to it after 2,500 runs and a collection were V8’s heap, 2 its code, and 13 the heap of malloc, which keeps what has been freed between what is in use',
 }

@@ -3,8 +3,8 @@ import type { HalfCloseWatch } from '../engine/half-close.ts'
 
 /** The end of the output and the news of the end of the process come so close to each other. */
 const TOGETHER_MS = 150
-/** Output that comes to its end so long after its process did not end before it, however late it was read. */
-const CLEARLY_AFTER_MS = 20
+/** Output that comes to its end so long after its process did not end before it: no busy machine reads it as late. */
+const CLEARLY_AFTER_MS = 500
 /** What an engine still has to pass on when a process ends takes so long at most; beyond, the clocks do not agree. */
 const AFTER_MS = 3_000
 

@@ -87,6 +87,7 @@ describe('a container without a network', () => {
     ['invalid', `bind source path does not exist: ${FAST.hostsFile}`],
     ['failed', `statfs ${FAST.hostsFile}: no such file or directory`],
   ] as const)('gets its network from the engine where the file of hosts is gone (%s)', async (fault, words) => {
+    vi.useFakeTimers()
     const { loopback } = setUp()
     const network = await loopback.attachment(STRICT)
     const make = vi.fn(async (attached: object) => {
@@ -96,7 +97,6 @@ describe('a container without a network', () => {
     expect(await loopback.made(network, make)).toBe('made')
     expect(make.mock.calls).toEqual([[FAST], [BY_THE_ENGINE]])
     expect(await loopback.attachment(STRICT)).toEqual(BY_THE_ENGINE)
-    vi.useFakeTimers()
     vi.advanceTimersByTime(61_000)
     expect(await loopback.attachment(STRICT)).toEqual(FAST)
     vi.useRealTimers()

@@ -94,6 +94,7 @@ describe('an attachment that ended', () => {
   it.each<[string, Setting]>([
     ['a second before its process', { finished: 1_000, knownAfter: 300 }],
     ['a moment before its process, after its stdin', { finished: 60, stdinEnded: true }],
+    ['a moment before its process, after its stdin, but was read late', { finished: -100, stdinEnded: true }],
     [
       'by the clock of another day, long before its process is known to have ended',
       { finished: 86_400_000, knownAfter: 300 },
