@@ -4,9 +4,17 @@ import { defineConfig } from 'vitest/config'
 const seconds = (count: number) => count * 1_000
 
 /** End-to-end tests that take longest, which `npm test` leaves to `npm run test:long`. */
-const LONG = ['corrupt-store', 'image', 'restart', 'worker-care', 'worker-workspaces'].map(
-  (name) => `test/e2e/${name}.test.ts`,
-)
+const LONG = [
+  'corrupt-store',
+  'half-close',
+  'image',
+  'restart',
+  'retention',
+  'start',
+  'worker-care',
+  'worker-image',
+  'worker-workspaces',
+].map((name) => `test/e2e/${name}.test.ts`)
 
 /**
  * Four kinds of test, from pure functions to the service over HTTP. All but the first need a
