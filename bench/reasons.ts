@@ -2,7 +2,7 @@
 export const REASONS: Readonly<Record<string, string>> = {
   P1: 'of 55 ms of one that was traced, 5 passed until the hand-off, 42 from there until the engine told of the end, which takes down task and mounts first, and 8 until the answer',
   P5: 'of 558 ms of one that was traced, the engine took 422 to start the container, 72 to make the network and 15 to make the container, one after the other; all other calls and the service took 49. By the same three calls alone, ours took 438 ms and those of testcontainers 519 (medians of 12)',
-  P6: 'the machine: 4.2 ms in the two whole runs before, in the first of which bare Fastify started in 360 ms where it took 440 beside this one',
+  P6: 'not found out: 4.2 ms in each of the two whole runs before',
   'P6 first':
     'this engine samples one container at once, sleeps a second, and then takes 0.2 to 0.4 s for the other 49',
   P7: 'a read takes 81 µs of the processor where bare Fastify takes 46, and no part of what is done beside (checks, log, counts, headers, validation, the look-up) more than some 10',

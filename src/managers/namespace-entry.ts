@@ -73,12 +73,9 @@ export class NamespaceEntry {
     return child
   }
 
-  /** The answer is kept, but for that of a namespace which has gone meanwhile: it says nothing of others. */
-  async #mayEnter(namespace: string, busybox: string): Promise<boolean> {
+  #mayEnter(namespace: string, busybox: string): Promise<boolean> {
     this.#trial ??= this.#try(namespace, busybox)
-    const may = await this.#trial
-    if (!may && !(await mayUse(namespace, constants.R_OK))) this.#trial = undefined
-    return may
+    return this.#trial
   }
 
   async #try(namespace: string, busybox: string): Promise<boolean> {
@@ -87,6 +84,12 @@ export class NamespaceEntry {
       await promisify(execFile)(busybox, args, { cwd: '/', env: {}, timeout: TRIAL_MS })
       return true
     } catch (error) {
+      const hasRefused = typeof (error as { code?: unknown }).code === 'number'
+      if (!hasRefused || !(await mayUse(namespace, constants.R_OK))) {
+        // It did not start or end in time, or the namespace has gone: that says nothing of the next.
+        this.#trial = undefined
+        return false
+      }
       this.#log.info(
         { event: 'namespaces.not_entered', why: messageOf(error) },
         'connections into containers are carried by processes in these',

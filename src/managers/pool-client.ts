@@ -83,7 +83,7 @@ export function handOffOf(request: ExecuteTool, executionId: string, image: Reso
 }
 
 /** Gives a container that was parked the name of its run: what lists containers shows whose it is. Never rejects. */
-export async function rename(
+export async function renameForRun(
   { engine, log }: Pick<PoolClientDeps, 'engine' | 'log'>,
   containerId: string,
   run: ToolEntry,
@@ -108,7 +108,7 @@ export function renameSoon(
   containerId: string,
   run: ToolEntry,
 ): () => void {
-  const timer = setTimeout(() => void rename(deps, containerId, run), RENAME_AFTER_MS).unref()
+  const timer = setTimeout(() => void renameForRun(deps, containerId, run), RENAME_AFTER_MS).unref()
   return () => clearTimeout(timer)
 }
 

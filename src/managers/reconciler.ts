@@ -14,7 +14,7 @@ import type { ExecManager } from './exec-manager.ts'
 import { InFlight } from './in-flight.ts'
 import type { Log } from './log.ts'
 import type { NetworkManager } from './network-manager.ts'
-import { rename, wasNeverHandedOver } from './pool-client.ts'
+import { renameForRun, wasNeverHandedOver } from './pool-client.ts'
 import type { PoolManager } from './pool-manager.ts'
 import type { RelicManager } from './relic-manager.ts'
 import type { RelicEntry } from './relic-record.ts'
@@ -242,7 +242,7 @@ export class Reconciler {
     }
     if (state !== undefined && hasBegun(state) && !(await this.#isUntold(entry, state))) {
       log.info({ event: 'tool.adopted', execution_id: entry.id, container_id: state.id }, 'tool run adopted')
-      if (state.name === container?.owner.id) void rename(this.#options, state.id, entry)
+      if (state.name === container?.owner.id) void renameForRun(this.#options, state.id, entry)
       tools.adopt(entry, state)
       return
     }
