@@ -1,5 +1,6 @@
-/** What a caller waits for: the calls to the engine from a request to its answer. */
-import { expect, it, vi } from 'vitest'
+/** What a caller waits for: the calls to the engine, and the disk, from a request to its answer. */
+import { type FileHandle, open } from 'node:fs/promises'
+import { expect, it, onTestFinished, vi } from 'vitest'
 import type { Engine } from '../../../src/engine/engine.ts'
 import { startMemoryService } from '../../fixtures/memory-service.ts'
 
@@ -43,6 +44,32 @@ it('of a cold run whose image is known: what makes, starts and follows it, and t
     'containers.inspect',
     'containers.statPath',
   ])
+})
+
+it('of a run: the disk has it before its container starts, and has its end before the answer', async () => {
+  await using service = await startMemoryService()
+  const steps: string[] = []
+  onTestFinished(() => void vi.restoreAllMocks())
+  const { containers } = service.engine
+  const start = containers.start.bind(containers)
+  await using file = await open('/dev/null')
+  const files = Object.getPrototypeOf(file) as FileHandle
+  const { datasync } = files
+  vi.spyOn(files, 'datasync').mockImplementation(function (this: FileHandle) {
+    steps.push('sync')
+    return datasync.call(this)
+  })
+  vi.spyOn(containers, 'start').mockImplementation((id) => {
+    steps.push('start')
+    return start(id)
+  })
+  const run = { tool_name: 'tool', session_id: 's', image: IMAGE, command: ['true'] }
+  const first = await service.call('POST', '/containers/tool/execute', run)
+  expect(first.body, JSON.stringify(first.body)).toMatchObject({ status: 'completed', warm: false })
+  // In the first, the service's own look at what containers see started one, too.
+  steps.length = 0
+  await service.call('POST', '/containers/tool/execute', run)
+  expect(steps).toEqual(['sync', 'start', 'sync'])
 })
 
 it('of a relic: its image and its network are asked for side by side, and its name of nobody', async () => {
