@@ -55,4 +55,4 @@ EXPOSE 8086
 # The user `node` of the base image, by number: so a cluster can tell that it is not root.
 USER 1000:1000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["node", "healthcheck.ts"]
-ENTRYPOINT ["node", "--max-semi-space-size=2", "--disable-warning=ExperimentalWarning", "dist/main.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=16", "--disable-warning=ExperimentalWarning", "dist/main.js"]

@@ -5,7 +5,7 @@ import { inTurn } from '../in-turn.ts'
 import { COLD } from '../pool.ts'
 import { atMost, type Outcome, ratioAtMost } from '../row.ts'
 import { seededStore } from '../seed-store.ts'
-import { startService } from '../service.ts'
+import { type BenchService, startService } from '../service.ts'
 import { atOnce, greet, greeter } from '../tool-runs.ts'
 
 const ROUNDS_PER_PAIR = 2
@@ -14,8 +14,13 @@ const WARM_UP = 5
 const IDLE_MS = 15_000
 const RUNS = 10_000
 const AT_ONCE = 8
+const PAGE = 100
 const EARLY_RUNS = 2_000
 const ON_MEMORY_ENGINE = join(import.meta.dirname, '../memory-service.ts')
+
+interface Page {
+  next_cursor: string | null
+}
 
 /** What the service needs more of the longer it has run: nothing, if it can be. */
 export const growth: Measure = {
@@ -28,6 +33,12 @@ export const growth: Measure = {
       rival: 'the same service, nothing stored',
       goal: ratioAtMost(1.05),
     },
+    {
+      id: 'P11 list',
+      work: '`GET /containers/tool`: a page of 100 runs, the oldest of 100,000',
+      unit: 'ms',
+      rival: 'the same service, the newest of them',
+    },
     { id: 'P11 idle', work: 'resident memory of the service, idle', unit: 'MiB', goal: atMost(100) },
     {
       id: 'P11 runs',
@@ -39,6 +50,7 @@ export const growth: Measure = {
   async run(bench: Bench) {
     return {
       P11: await besideAnEmptyStore(bench),
+      'P11 list': await oldestPage(bench),
       'P11 idle': await idleMemory(bench),
       'P11 runs': await memoryAfterRuns(bench),
     }
@@ -52,6 +64,29 @@ async function besideAnEmptyStore(bench: Bench): Promise<Outcome> {
   await using empty = await startService({ engine, signal, environment: COLD })
   const contenders = { ours: greeter(full, engine), rival: greeter(empty, engine) }
   return await inTurn(contenders, { rounds: pairs * ROUNDS_PER_PAIR, warmUp: WARM_UP, signal })
+}
+
+async function oldestPage(bench: Bench): Promise<Outcome> {
+  const { engine, pairs, signal } = bench
+  const dataDir = await seededStore(bench)
+  await using service = await startService({ engine, signal, environment: COLD, dataDir })
+  const oldest = await cursorOfOldest(service)
+  const page = (query: string) => ({ run: () => service.get(`/containers/tool?limit=${PAGE}${query}`) })
+  const contenders = { ours: page(`&cursor=${oldest}`), rival: page('') }
+  return await inTurn(contenders, { rounds: pairs * ROUNDS_PER_PAIR, warmUp: WARM_UP, signal })
+}
+
+/** Of the last whole page, by the way that a caller has: from page to page. */
+async function cursorOfOldest(service: BenchService): Promise<string> {
+  const cursors: string[] = []
+  for (let next: string | null = ''; next !== null; ) {
+    const page: Page = await service.get(`/containers/tool?limit=${PAGE}${next && `&cursor=${next}`}`)
+    next = page.next_cursor
+    if (next !== null) cursors.push(next)
+  }
+  const last = cursors.at(-1)
+  if (last === undefined) throw new Error('the list of runs has one page alone')
+  return last
 }
 
 async function idleMemory({ engine, signal }: Bench): Promise<Outcome> {
