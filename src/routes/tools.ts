@@ -105,8 +105,9 @@ export const toolRoutes: FastifyPluginAsyncZod<ToolRoutesOptions> = async (
       const { execution_id } = request.params
       const ended = await tools.endedJson(execution_id)
       if (ended === undefined) return tools.get(execution_id)
-      // In the form of its schema since it was stored.
-      return reply.type('application/json; charset=utf-8').send(ended as unknown as ToolRun)
+      void reply.type('application/json; charset=utf-8')
+      // In the form of its schema since it was stored. Returned: where the reply is, Fastify waits for its end as well.
+      return ended as unknown as ToolRun
     },
   )
 
