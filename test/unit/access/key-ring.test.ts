@@ -1,7 +1,7 @@
 import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { changeKeyFile } from '../../../src/access/key-file.ts'
 import { KeyRing } from '../../../src/access/key-ring.ts'
 import { createKey, type NewKey, revokeKey } from '../../../src/access/keys.ts'
@@ -83,14 +83,17 @@ describe('a ring of keys', () => {
   })
 
   it('forgets a key that is revoked, and learns a new one, within a second', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    onTestFinished(() => void vi.useRealTimers())
     const { text, entry } = await add()
     const ring = await KeyRing.open(path, { log })
     rings.push(ring)
     const bob = await add({ owner: 'bob', role: 'agent' })
     await revoke(entry.id)
     expect(ring.authenticate(text)).toBeDefined()
-    await sleep(1_000)
-    expect(ring.authenticate(text)).toBeUndefined()
+    vi.advanceTimersByTime(1_000)
+    // The look began within the second; how long the disk takes for it is the machine's mood.
+    while (ring.authenticate(text) !== undefined) await sleep(5)
     expect(ring.callerOf(entry.id)).toBeUndefined()
     expect(ring.authenticate(bob.text)?.owner).toBe('bob')
   })

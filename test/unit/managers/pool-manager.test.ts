@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
+import timers from 'node:timers/promises'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { MemoryEngine } from '../../../src/engine/memory/memory-engine.ts'
@@ -10,20 +12,6 @@ import type { ParkingPlan } from '../../../src/managers/parking-plan.ts'
 import { PoolManager, type PoolManagerOptions } from '../../../src/managers/pool-manager.ts'
 import { leastContainer } from '../../fixtures/container-spec.ts'
 import { TOOLBOX } from '../../fixtures/images.ts'
-
-// Vitest's fake timers know the global ones alone.
-vi.mock('node:timers/promises', () => ({
-  setTimeout: (ms: number, value: unknown, { signal }: { signal?: AbortSignal } = {}) =>
-    new Promise((resolve, reject) => {
-      const timer = setTimeout(() => resolve(value), ms)
-      const abort = () => {
-        clearTimeout(timer)
-        reject(signal?.reason)
-      }
-      if (signal?.aborted) abort()
-      else signal?.addEventListener('abort', abort, { once: true })
-    }),
-}))
 
 const MB = 1024 ** 2
 const SECOND = 1_000
@@ -39,6 +27,8 @@ let state: { isBusy: boolean; mayPark: boolean }
 
 beforeEach(async () => {
   vi.useFakeTimers()
+  vi.spyOn(timers, 'setTimeout').mockImplementation(globalTimeout as typeof timers.setTimeout)
+  syncBuiltinESMExports()
   engine = new MemoryEngine()
   imageId = (await engine.images.inspect(TOOLBOX))?.id ?? ''
   docker = new DockerManager({ engine, instance: randomUUID(), log: pino({ level: 'silent' }) })
@@ -48,8 +38,23 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   await pool.end()
+  vi.restoreAllMocks()
+  syncBuiltinESMExports()
   vi.useRealTimers()
 })
+
+/** That of node:timers/promises by the global one, which alone is what Vitest's fake timers know. */
+function globalTimeout<T>(ms: number, value: T, { signal }: { signal?: AbortSignal } = {}): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => resolve(value), ms)
+    const abort = () => {
+      clearTimeout(timer)
+      reject(signal?.reason)
+    }
+    if (signal?.aborted) abort()
+    else signal?.addEventListener('abort', abort, { once: true })
+  })
+}
 
 function poolOf(bounds: Pick<PoolManagerOptions, 'max' | 'memoryBytes'>): PoolManager {
   return new PoolManager({
