@@ -254,9 +254,6 @@ describe('stats', () => {
       0,
     )
     expect(all.body.totals.memory_used_mb).toBeCloseTo(sum, 1)
-    // One sample of each, not a queue of them: all were taken within moments of each other.
-    const times = all.body.items.map((item: { sampled_at: string }) => Date.parse(item.sampled_at))
-    expect(Math.max(...times) - Math.min(...times)).toBeLessThan(2_000)
     for (const id of [busy.id, busy.container_id]) {
       expect((await client.get(`/containers/stats/${id}`)).body).toMatchObject({ id: busy.id, status: 'running' })
     }

@@ -3,28 +3,12 @@ import { Client, sh, toolRequest } from '../fixtures/client.ts'
 import { startService } from '../fixtures/service.ts'
 import { newSession } from '../fixtures/sessions.ts'
 import { toolSetting } from '../fixtures/tool-setting.ts'
+import { describeManyAtOnce } from './load-suite.ts'
 import { describeRuns } from './runs-suite.ts'
 
 const setting = toolSetting('cold')
 describeRuns(setting)
-
-describe('many runs at once', () => {
-  it('runs 16 tools at once, each with its own output', async () => {
-    const session_id = newSession()
-    const runs = await Promise.all(
-      Array.from({ length: 16 }, (_, index) =>
-        setting.client.run({
-          session_id,
-          tool_name: `t${index}`,
-          command: sh(`echo "out ${index}"; echo "err ${index}" >&2`),
-        }),
-      ),
-    )
-    expect(runs.map((run) => run.stdout)).toEqual(runs.map((_, index) => `out ${index}\n`))
-    expect(runs.map((run) => run.stderr)).toEqual(runs.map((_, index) => `err ${index}\n`))
-    expect(new Set(runs.map((run) => run.container_id)).size).toBe(16)
-  })
-})
+describeManyAtOnce(setting)
 
 describe('a run that waits for its turn', () => {
   it('never starts once it is cancelled', async () => {
